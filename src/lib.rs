@@ -1,0 +1,1 @@
+//! Tower middleware that governs AI agents at the HTTP layer.
