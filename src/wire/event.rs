@@ -1,0 +1,371 @@
+//! One block of an event stream to facts: the slow, obvious reading of a streamed answer.
+//!
+//! Every payload that any client could take from the block is read in full. What real decoders disagree on is
+//! refused rather than repaired: a byte order mark after the start, bytes that are not UTF-8, `[DONE]` in
+//! another form, data after the end.
+
+use super::answer::{AnswerFacts, Usage, read_chat};
+use super::calls::{Calls, Meaning};
+use super::error::{Result, WireError};
+use super::json::{Scratch, Span};
+use super::sse::{Line, has_hidden_break, lenient_payloads, line, lines};
+use super::tool::Tool;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// What one block says and asks for.
+#[derive(Debug, Default)]
+pub(crate) struct EventFacts {
+    /// Tools that are called here for the first time.
+    pub(crate) tools: Vec<Tool>,
+    /// Members to be cut from the block, in order: names said again. In bytes from the block's start.
+    pub(crate) cuts: Vec<Span>,
+    /// The block carries data, so it counts as an event.
+    pub(crate) event: bool,
+    /// The stream's end marker.
+    pub(crate) done: bool,
+}
+
+/// Reads the blocks of one streamed answer, in order.
+#[derive(Debug)]
+pub(crate) struct EventReader {
+    /// Choices that the request asked for: an index from here on is refused.
+    choices: u64,
+    started: bool,
+    done: bool,
+    calls: Calls,
+    answer: AnswerFacts,
+    scratch: Scratch,
+    joined: Vec<u8>,
+    facts: EventFacts,
+    usage: Option<Usage>,
+    text: u64,
+}
+
+impl EventReader {
+    pub(crate) fn new(choices: u64) -> Self {
+        Self {
+            choices,
+            started: false,
+            done: false,
+            calls: Calls::default(),
+            answer: AnswerFacts::default(),
+            scratch: Scratch::default(),
+            joined: Vec::new(),
+            facts: EventFacts::default(),
+            usage: None,
+            text: 0,
+        }
+    }
+
+    /// The largest token use reported so far.
+    pub(crate) fn tokens(&self) -> Option<u64> {
+        self.usage.and_then(Usage::tokens)
+    }
+
+    /// Bytes of generated text so far.
+    pub(crate) const fn text(&self) -> u64 {
+        self.text
+    }
+
+    /// A call waits for its name: nothing may be released from the block that opened it on.
+    pub(crate) const fn waiting(&self) -> bool {
+        self.calls.waiting()
+    }
+
+    /// The stream may end here.
+    ///
+    /// # Errors
+    /// When a call never got its name.
+    pub(crate) const fn finish(&self) -> Result<()> {
+        if self.calls.waiting() {
+            return Err(WireError::new("a tool call without a name"));
+        }
+        Ok(())
+    }
+
+    /// Reads the next block.
+    ///
+    /// # Errors
+    /// When clients could read the block in different ways, or not at all.
+    pub(crate) fn read(&mut self, block: &[u8]) -> Result<&EventFacts> {
+        self.facts.tools.clear();
+        self.facts.cuts.clear();
+        self.facts.event = false;
+        self.facts.done = false;
+        let text = match std::mem::replace(&mut self.started, true) {
+            true => block,
+            false => block.strip_prefix(BOM).unwrap_or(block),
+        };
+        let start = block.len() - text.len();
+        let mut data: Option<Span> = None;
+        let mut several = false;
+        for (offset, bytes) in lines(text) {
+            // Some decoders strip a mark at the start of any line, and so see data where others see none.
+            if bytes.starts_with(BOM) {
+                return Err(WireError::new("a byte order mark inside the event stream"));
+            }
+            match line(bytes) {
+                Line::Blank => {}
+                Line::Data(value) => {
+                    let end = start + offset + bytes.len();
+                    let span = Span { start: end - value.len(), end };
+                    if data.is_some() {
+                        if !several {
+                            several = true;
+                            self.joined.clear();
+                            self.joined.extend_from_slice(data.and_then(|span| block.get(span.start..span.end)).unwrap_or_default());
+                        }
+                        self.joined.push(b'\n');
+                        self.joined.extend_from_slice(value);
+                    }
+                    data = Some(data.unwrap_or(span));
+                }
+                Line::Comment | Line::Other => self.aside(bytes)?,
+            }
+        }
+        let Some(span) = data else { return Ok(&self.facts) };
+        self.facts.event = true;
+        if several {
+            self.read_several(text)?;
+        } else {
+            self.payload(block.get(span.start..span.end).unwrap_or_default(), Some(span.start))?;
+        }
+        Ok(&self.facts)
+    }
+
+    /// A line that is no data for specified parsers, but may be for lenient ones.
+    fn aside(&mut self, bytes: &[u8]) -> Result<()> {
+        let text = std::str::from_utf8(bytes).map_err(|_| WireError::new("a line of the event stream is not UTF-8"))?;
+        if has_hidden_break(text) {
+            return Err(WireError::new("a control character or hidden line break in a line of the event stream"));
+        }
+        for payload in lenient_payloads(text) {
+            self.payload(payload.as_bytes(), None)?;
+        }
+        Ok(())
+    }
+
+    /// An event of several data lines: most clients join them, some read each by itself.
+    fn read_several(&mut self, block: &[u8]) -> Result<()> {
+        let joined = std::mem::take(&mut self.joined);
+        self.payload(&joined, None)?;
+        self.joined = joined;
+        for (_, bytes) in lines(block) {
+            let Line::Data(value) = line(bytes) else { continue };
+            // A line that is no document by itself is nothing to a client that reads line by line: whatever a
+            // lenient parser could still see in it is part of the joined document, which was read strictly.
+            if read_chat(value, &mut self.scratch, &mut AnswerFacts::default()).is_ok() {
+                self.payload(value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One payload; `at` is its place in the block where it may be cut.
+    fn payload(&mut self, payload: &[u8], at: Option<usize>) -> Result<()> {
+        if self.done {
+            return Err(WireError::new("data after `[DONE]`"));
+        }
+        if payload == b"[DONE]" && at.is_some() {
+            self.done = true;
+            self.facts.done = true;
+            return self.finish();
+        }
+        if payload.trim_ascii_start().starts_with(b"[DONE") {
+            return Err(WireError::new("`[DONE]` in a form that clients read differently"));
+        }
+        read_chat(payload, &mut self.scratch, &mut self.answer)?;
+        self.text = self.text.saturating_add(self.answer.text);
+        if let Some(seen) = self.answer.usage {
+            let best = self.usage.get_or_insert_default();
+            best.input = best.input.max(seen.input);
+            best.output = best.output.max(seen.output);
+            best.total = best.total.max(seen.total);
+        }
+        if self.answer.choices.iter().any(|index| *index >= self.choices) {
+            return Err(WireError::new("a choice that the request didn't ask for"));
+        }
+        for part in &self.answer.parts {
+            match self.calls.take(part)? {
+                Meaning::Known => {}
+                Meaning::Names => {
+                    self.facts.tools.extend(part.names.iter().map(|name| Tool::function(name.text.clone())));
+                }
+                Meaning::Repeated(span) => match at {
+                    Some(at) => self.facts.cuts.push(Span { start: at + span.start, end: at + span.end }),
+                    None => return Err(WireError::new("a tool's name said again over several lines")),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The block without the members in `cuts`, each with one of its commas.
+pub(crate) fn without(block: &[u8], cuts: &[Span]) -> Vec<u8> {
+    let space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let mut out: Vec<u8> = Vec::with_capacity(block.len());
+    let mut from = 0;
+    for cut in cuts {
+        out.extend_from_slice(block.get(from..cut.start).unwrap_or_default());
+        let rest = block.get(cut.end..).unwrap_or_default();
+        let spaces = rest.iter().take_while(|byte| space(byte)).count();
+        from = cut.end;
+        if rest.get(spaces) == Some(&b',') {
+            let after = rest.get(spaces + 1..).unwrap_or_default();
+            from += spaces + 1 + after.iter().take_while(|byte| space(byte)).count();
+        } else {
+            // The last member takes the comma before it along.
+            while out.last().is_some_and(|byte| space(byte)) {
+                out.pop();
+            }
+            if out.last() == Some(&b',') {
+                out.pop();
+            }
+        }
+    }
+    out.extend_from_slice(block.get(from..).unwrap_or_default());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> EventReader {
+        EventReader::new(1)
+    }
+
+    /// The tools that a stream calls, or why it is refused.
+    fn tools(stream: &[u8]) -> std::result::Result<Vec<String>, String> {
+        let mut reader = reader();
+        let mut scanner = super::super::sse::Scanner::new();
+        let (mut rest, mut seen) = (stream, Vec::new());
+        while let Some(length) = scanner.scan(rest) {
+            let facts = reader.read(&rest[..length]).map_err(|error| error.to_string())?;
+            seen.extend(facts.tools.iter().map(|tool| tool.name.clone()));
+            rest = &rest[length..];
+        }
+        assert_eq!(rest, b"");
+        reader.finish().map_err(|error| error.to_string())?;
+        Ok(seen)
+    }
+
+    fn delta(calls: &str) -> String {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{calls}]}}}}]}}\n\n")
+    }
+
+    fn call(index: &str, name: &str, arguments: &str) -> String {
+        format!("{{\"index\":{index},\"function\":{{{name}\"arguments\":\"{arguments}\"}}}}")
+    }
+
+    #[test]
+    fn a_name_is_fixed_by_the_first_that_is_not_empty() {
+        let first = delta(&call("0", "\"name\":\"safe\",", ""));
+        for (second, expected) in [
+            (call("0", "", "x"), Ok(vec!["safe".to_owned()])),
+            (call("0", "\"name\":\"\",", "x"), Ok(vec!["safe".to_owned()])),
+            (call("0", "\"name\":null,", "x"), Ok(vec!["safe".to_owned()])),
+            (call("0", "\"name\":\"safe\",", "x"), Ok(vec!["safe".to_owned()])),
+            (call("0", "\"name\":\"evil\",", "x"), Err("a second, different name for one tool call".to_owned())),
+            (call("1", "\"name\":\"evil\",", "x"), Ok(vec!["safe".to_owned(), "evil".to_owned()])),
+            (call("5", "\"name\":\"evil\",", "x"), Ok(vec!["safe".to_owned(), "evil".to_owned()])),
+            (call("null", "\"name\":\"evil\",", "x"), Err("several tool calls, one of them without an index".to_owned())),
+            (call("null", "", "x"), Err("a piece of a tool call without an index".to_owned())),
+        ] {
+            assert_eq!(tools((first.clone() + &delta(&second)).as_bytes()), expected, "{second}");
+        }
+        let both = delta(&[call("0", "\"name\":\"sa\",", ""), call("0", "\"name\":\"fe\",", "")].join(","));
+        assert_eq!(tools(both.as_bytes()), Err("a second, different name for one tool call".to_owned()));
+    }
+
+    #[test]
+    fn a_reused_index_is_refused() {
+        let first = delta(r#"{"index":0,"id":"a","function":{"name":"safe"}}"#);
+        let again = delta(r#"{"index":0,"id":"b","function":{"name":"safe"}}"#);
+        assert_eq!(tools((first.clone() + &again).as_bytes()), Err("the index of one tool call used again for another".to_owned()));
+        let more = delta(r#"{"index":0,"id":"b","function":{"arguments":"{}"}}"#);
+        assert_eq!(tools((first + &more).as_bytes()), Ok(vec!["safe".to_owned()]));
+    }
+
+    #[test]
+    fn a_name_after_its_arguments_is_waited_for() {
+        let mut reader = reader();
+        let first = delta(&call("0", "", "{}"));
+        assert!(reader.read(first.as_bytes()).unwrap().tools.is_empty());
+        assert!(reader.waiting());
+        assert!(reader.finish().is_err());
+        let second = delta(&call("0", "\"name\":\"late\",", ""));
+        assert_eq!(reader.read(second.as_bytes()).unwrap().tools, [Tool::function("late")]);
+        assert!(!reader.waiting());
+    }
+
+    #[test]
+    fn filler_without_name_or_arguments_opens_no_call() {
+        assert_eq!(tools(delta(r#"{"index":0,"function":{"name":"","arguments":""}}"#).as_bytes()), Ok(vec![]));
+    }
+
+    #[test]
+    fn whole_messages_inside_events_are_read_every_time() {
+        let event = "data: {\"choices\":[{\"index\":0,\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"evil\"}}]}}]}\n\n";
+        assert_eq!(tools(event.as_bytes()), Ok(vec!["evil".to_owned()]));
+    }
+
+    #[test]
+    fn framing_that_decoders_disagree_on_is_refused() {
+        let evil = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"evil"}}]}}]}"#;
+        for (stream, expected) in [
+            (format!("\u{feff}data: {evil}\n\n"), Ok(vec!["evil".to_owned()])),
+            (format!("data: {{}}\n\n\u{feff}data: {evil}\n\n"), Err("a byte order mark inside the event stream")),
+            (format!("event: x\n\u{feff}data: {evil}\n\n"), Err("a byte order mark inside the event stream")),
+            (format!(": keepalive\u{1c}data: {evil}\n"), Err("a control character or hidden line break in a line of the event stream")),
+            (format!(": keepalive\u{2028}data: {evil}\n"), Err("a control character or hidden line break in a line of the event stream")),
+            (format!(" data: {evil}\n\n"), Ok(vec!["evil".to_owned()])),
+            (format!("DATA : {evil}\n\n"), Ok(vec!["evil".to_owned()])),
+            (format!("{evil}\n\n"), Ok(vec!["evil".to_owned()])),
+            ("data: {}\ndata: {}\n\n".to_owned(), Err("not valid JSON: more follows after the value (byte 3)")),
+            ("data: [DONE] x\n\n".to_owned(), Err("`[DONE]` in a form that clients read differently")),
+            ("data:  [DONE]\n\n".to_owned(), Err("`[DONE]` in a form that clients read differently")),
+            ("data: [DONE]\n\ndata: {}\n\n".to_owned(), Err("data after `[DONE]`")),
+            ("data: [DONE]\n\n data: {}\n\n".to_owned(), Err("data after `[DONE]`")),
+            ("data: [DONE]\n\n: bye\n\n".to_owned(), Ok(vec![])),
+            ("data:\n\n".to_owned(), Err("not valid JSON: it ends where a value was expected (byte 0)")),
+            ("event: ping\nid: 1\nretry: 5\nunknown\n\n".to_owned(), Ok(vec![])),
+            ("data: {\"choices\":[{\"index\":1,\"delta\":{}}]}\n\n".to_owned(), Err("a choice that the request didn't ask for")),
+        ] {
+            assert_eq!(tools(stream.as_bytes()), expected.map_err(str::to_owned), "{stream}");
+        }
+        assert_eq!(tools(b": \xff\n"), Err("a line of the event stream is not UTF-8".to_owned()));
+    }
+
+    #[test]
+    fn an_event_of_several_data_lines_is_read_joined_and_line_by_line() {
+        let joined = "data: {\"choices\":\ndata: [{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"evil\"}}]}}]}\n\n";
+        assert_eq!(tools(joined.as_bytes()), Ok(vec!["evil".to_owned()]));
+        let inner = "data: {\"x\":\ndata: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"evil\"}}]}}]}\ndata: }\n\n";
+        assert_eq!(tools(inner.as_bytes()), Ok(vec!["evil".to_owned()]));
+    }
+
+    #[test]
+    fn a_name_said_again_is_cut_with_one_comma() {
+        let cut = |block: &str, member: &str| {
+            let start = block.find(member).unwrap();
+            String::from_utf8(without(block.as_bytes(), &[Span { start, end: start + member.len() }])).unwrap()
+        };
+        assert_eq!(cut(r#"{"name":"a","arguments":""}"#, r#""name":"a""#), r#"{"arguments":""}"#);
+        assert_eq!(cut(r#"{"arguments":"" , "name":"a" }"#, r#""name":"a""#), r#"{"arguments":""  }"#);
+        assert_eq!(cut(r#"{ "name" : "a" }"#, r#""name" : "a""#), "{ }");
+        assert_eq!(cut(r#"{"x":1,"name":"a", "y":2}"#, r#""name":"a""#), r#"{"x":1,"y":2}"#);
+    }
+
+    #[test]
+    fn a_repeated_name_is_to_be_cut_from_its_block() {
+        let mut reader = reader();
+        let block = format!("event: x\r\n{}", delta(&call("0", "\"name\":\"a\",", "")).replace('\n', "\r\n"));
+        reader.read(block.as_bytes()).unwrap();
+        let cuts = reader.read(block.as_bytes()).unwrap().cuts.clone();
+        let left = String::from_utf8(without(block.as_bytes(), &cuts)).unwrap();
+        assert_eq!(left, block.replace("\"name\":\"a\",", ""));
+    }
+}

@@ -1,0 +1,11 @@
+//! The OpenAI wire: bytes to facts. It knows no policy and no service.
+
+pub(crate) mod answer;
+pub(crate) mod calls;
+pub(crate) mod endpoint;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod json;
+pub(crate) mod request;
+pub(crate) mod sse;
+pub(crate) mod tool;
