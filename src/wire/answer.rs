@@ -5,8 +5,6 @@
 //! (<https://platform.openai.com/docs/api-reference/chat/object>,
 //! <https://platform.openai.com/docs/api-reference/chat-streaming>).
 
-use std::borrow::Cow;
-
 use super::error::{Result, WireError};
 use super::json::{Kind, Reader, Scratch, Span, is_case_variant};
 

@@ -6,6 +6,7 @@ pub(crate) mod endpoint;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod json;
+pub(crate) mod refusal;
 pub(crate) mod request;
 pub(crate) mod sse;
 pub(crate) mod tool;

@@ -1,0 +1,293 @@
+//! `check`: what a policy enforces, and how it decides, asked without any traffic.
+
+use std::{fmt::Display, process::ExitCode, str::FromStr};
+
+use serde_json::{Value, json};
+use tower_sekuire::{NameRules, NetworkRules, Policy, PolicyEnforcer, PolicyViolation, RateLimit};
+
+use crate::cli::CheckArgs;
+
+/// Answers every question. Exit code 0 when all are allowed, 1 when one is not, 2 when the policy
+/// can't be loaded.
+pub(crate) fn run(args: &CheckArgs) -> ExitCode {
+    let policy = match args.policy.load() {
+        Ok(policy) => policy,
+        Err(error) => {
+            return crate::refuse_to_run(&format_args!("the policy can't be loaded: {error}"));
+        }
+    };
+    let enforcer = PolicyEnforcer::new(policy);
+    let answers = answers(&enforcer, args);
+    let report = Report {
+        file: args.policy.policy.display().to_string(),
+        policy: enforcer.policy(),
+        answers: &answers,
+    };
+    let text = if args.json {
+        format!("{:#}\n", report.json())
+    } else {
+        report.lines()
+    };
+    match crate::print(&text) {
+        Err(error) => crate::refuse_to_run(&error),
+        Ok(()) if answers.iter().all(Answer::is_allowed) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(1),
+    }
+}
+
+/// A `--domain`: a host, and the protocol to reach it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DomainQuestion {
+    asked: String,
+    domain: String,
+    protocol: &'static str,
+}
+
+impl FromStr for DomainQuestion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (protocol, domain) = match text.split_once("://") {
+            Some(("http", domain)) => ("http", domain),
+            Some(("https", domain)) => ("https", domain),
+            Some(_) => return Err("expected a domain, http://DOMAIN or https://DOMAIN"),
+            None => ("https", text),
+        };
+        if domain.is_empty() || domain.contains(['/', '?', '#', '@']) {
+            return Err("expected a domain, without user name, path or query");
+        }
+        Ok(Self {
+            asked: text.to_owned(),
+            domain: domain.to_owned(),
+            protocol,
+        })
+    }
+}
+
+/// One question and the policy's verdict.
+struct Answer {
+    kind: &'static str,
+    subject: String,
+    verdict: Result<(), PolicyViolation>,
+}
+
+impl Answer {
+    fn is_allowed(&self) -> bool {
+        self.verdict.is_ok()
+    }
+}
+
+/// Asks in the order models, tools, domains, requests. The first three don't spend the limits.
+fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
+    let models = args.models.iter().map(|model| Answer {
+        kind: "model",
+        subject: model.clone(),
+        verdict: enforcer.enforce_model(model),
+    });
+    let tools = args.tools.iter().map(|tool| Answer {
+        kind: "tool",
+        subject: tool.clone(),
+        verdict: enforcer.enforce_tool(tool),
+    });
+    let domains = args.domains.iter().map(|question| Answer {
+        kind: "domain",
+        subject: question.asked.clone(),
+        verdict: enforcer.enforce_network(&question.domain, question.protocol),
+    });
+    let requests = (1..=args.requests).map(|number| Answer {
+        kind: "request",
+        subject: format!("Request {number}"),
+        verdict: enforcer.enforce_rate_limit(RateLimit::Request),
+    });
+    models.chain(tools).chain(domains).chain(requests).collect()
+}
+
+struct Report<'a> {
+    file: String,
+    policy: &'a Policy,
+    answers: &'a [Answer],
+}
+
+impl Report<'_> {
+    /// For people: what the policy covers, indented, then one line for each question.
+    fn lines(&self) -> String {
+        let policy = self.policy;
+        let mut enforced = Vec::new();
+        let mut open = Vec::new();
+        for (what, rules) in [("models", policy.models()), ("tools", policy.tools())] {
+            if rules.is_restricted() {
+                let lists = lists(rules.allowed(), rules.blocked());
+                enforced.push(format!("{what}: {}", lists.join("; ")));
+            } else {
+                open.push(what.to_owned());
+            }
+        }
+        match policy.network().map(network_rules) {
+            Some(rules) if !rules.is_empty() => {
+                enforced.push(format!("network: {}", rules.join("; ")));
+            }
+            _ => open.push("network".to_owned()),
+        }
+        if policy.limits().is_empty() {
+            open.push("limits".to_owned());
+        } else {
+            enforced.push(format!("limits: {}", joined(policy.limits())));
+        }
+
+        let mut text = format!("Policy {}, agent `{}`\n", self.file, policy.agent());
+        section(&mut text, "Enforced", &enforced);
+        section(&mut text, "Not restricted", &open);
+        section(&mut text, "Not enforced", policy.unenforced());
+        section(&mut text, "Warnings", policy.warnings());
+        if !self.answers.is_empty() {
+            text.push('\n');
+        }
+        for Answer {
+            subject, verdict, ..
+        } in self.answers
+        {
+            let line = match verdict {
+                Ok(()) => format!("{subject}: ALLOWED\n"),
+                Err(violation) => format!(
+                    "{subject}: BLOCKED [{}] {}\n",
+                    violation.rule().as_str(),
+                    violation.message()
+                ),
+            };
+            text.push_str(&line);
+        }
+        text
+    }
+
+    /// For programs: the same facts.
+    fn json(&self) -> Value {
+        let policy = self.policy;
+        let names = |rules: &NameRules| {
+            json!({
+                "restricted": rules.is_restricted(),
+                "allowed": rules.allowed().map(texts),
+                "blocked": texts(rules.blocked()),
+            })
+        };
+        let network = policy.network().map(|rules| {
+            json!({
+                "enabled": rules.enabled(),
+                "require_tls": rules.require_tls(),
+                "allowed": rules.allowed().map(texts),
+                "blocked": texts(rules.blocked()),
+            })
+        });
+        let results: Vec<Value> = self
+            .answers
+            .iter()
+            .map(
+                |Answer {
+                     kind,
+                     subject,
+                     verdict,
+                 }| {
+                    let violation = verdict.as_ref().err();
+                    json!({
+                        "kind": kind,
+                        "subject": subject,
+                        "allowed": violation.is_none(),
+                        "rule": violation.map(|violation| violation.rule().as_str()),
+                        "message": violation.map(PolicyViolation::message),
+                    })
+                },
+            )
+            .collect();
+        json!({
+            "policy": self.file,
+            "agent": policy.agent(),
+            "models": names(policy.models()),
+            "tools": names(policy.tools()),
+            "network": network,
+            "limits": texts(policy.limits()),
+            "unenforced": texts(policy.unenforced()),
+            "warnings": texts(policy.warnings()),
+            "results": results,
+            "allowed": self.answers.iter().all(Answer::is_allowed),
+        })
+    }
+}
+
+/// What the network rules refuse; empty when they refuse nothing.
+fn network_rules(rules: &NetworkRules) -> Vec<String> {
+    if !rules.enabled() {
+        return vec!["disabled, every host is refused".to_owned()];
+    }
+    let mut text = Vec::new();
+    if rules.require_tls() {
+        text.push("TLS required".to_owned());
+    }
+    text.extend(lists(rules.allowed(), rules.blocked()));
+    text
+}
+
+/// No allow list means everything; an empty one means nothing, and has to say so.
+fn lists<T: Display>(allowed: Option<&[T]>, blocked: &[T]) -> Vec<String> {
+    let mut text = Vec::new();
+    match allowed {
+        Some([]) => text.push("none allowed".to_owned()),
+        Some(allowed) => text.push(format!("allowed {}", joined(allowed))),
+        None => {}
+    }
+    if !blocked.is_empty() {
+        text.push(format!("blocked {}", joined(blocked)));
+    }
+    text
+}
+
+fn section<T: Display>(text: &mut String, title: &str, entries: &[T]) {
+    if entries.is_empty() {
+        return;
+    }
+    text.push_str(title);
+    text.push_str(":\n");
+    for entry in entries {
+        text.push_str(&format!("  {entry}\n"));
+    }
+}
+
+fn texts<T: Display>(entries: &[T]) -> Vec<String> {
+    entries.iter().map(T::to_string).collect()
+}
+
+fn joined<T: Display>(entries: &[T]) -> String {
+    texts(entries).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_asked_over_https_unless_they_say_http() {
+        for (asked, domain, protocol) in [
+            ("api.openai.com", "api.openai.com", "https"),
+            ("https://api.openai.com", "api.openai.com", "https"),
+            ("http://api.openai.com", "api.openai.com", "http"),
+        ] {
+            let question: DomainQuestion = asked.parse().unwrap();
+            assert_eq!((&*question.domain, question.protocol), (domain, protocol));
+        }
+        for asked in [
+            "",
+            "ftp://h",
+            "https://h/v1",
+            "http://user@h",
+            "h?x",
+            "https://",
+        ] {
+            assert!(asked.parse::<DomainQuestion>().is_err(), "{asked}");
+        }
+    }
+
+    #[test]
+    fn an_empty_allow_list_is_told_from_a_missing_one() {
+        assert_eq!(lists::<&str>(Some(&[]), &[]), ["none allowed"]);
+        assert_eq!(lists(None, &["a", "b"]), ["blocked a, b"]);
+        assert_eq!(lists(Some(&["a"]), &["b"]), ["allowed a", "blocked b"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! `serve`: everything that must hold before the first request, the connections, and the end.
+
+use std::{
+    convert::Infallible, fmt::Display, io::IsTerminal, net::SocketAddr, process::ExitCode,
+    sync::Arc, time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tower::{Layer, Service};
+use tower_sekuire::{BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLayer};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    body::ProxyBody,
+    cli::{ModeArg, ServeArgs},
+    client::upstream_client,
+    door::Door,
+    headers::Credential,
+    proxy::{Proxy, chain},
+    target::Upstream,
+};
+
+/// Serves until it is told to stop. Exit code 2 when it can't start.
+pub(crate) fn run(args: ServeArgs) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return crate::refuse_to_run(&error),
+    };
+    let served = runtime.block_on(serve(args));
+    // Nothing is waited for any more; a name lookup under way would otherwise hold the exit.
+    runtime.shutdown_background();
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => crate::refuse_to_run(&reason),
+    }
+}
+
+/// Why the gateway doesn't start, for the person who starts it.
+#[derive(Debug)]
+struct StartError(String);
+
+impl StartError {
+    fn new(what: impl Display, reason: impl Display) -> Self {
+        Self(format!("{what}: {reason}"))
+    }
+}
+
+impl Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+async fn serve(args: ServeArgs) -> Result<(), StartError> {
+    let policy = args
+        .policy
+        .load()
+        .map_err(|error| StartError::new("the policy can't be loaded", error))?;
+    let upstream: Upstream = args
+        .upstream
+        .parse()
+        .map_err(|error| StartError::new("--upstream", error))?;
+    announce(&policy, args.mode);
+    let enforcer = governed_upstream(policy, &upstream, args.mode)?;
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&args.listen)
+        .await
+        .map_err(|error| StartError::new(format_args!("--listen {}", args.listen), error))?
+        .collect();
+    let credential = credential(&args, &addresses)?;
+
+    let listener = TcpListener::bind(&*addresses)
+        .await
+        .map_err(|error| StartError::new(format_args!("can't listen on {}", args.listen), error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError::new("the listening address", error))?;
+    // Before the line is printed: whoever reads it may send the signal at once.
+    let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
+
+    let layer = SekuireLayer::from_enforcer(enforcer).respond(Respond::OpenAi);
+    let proxy = Proxy {
+        service: layer.layer(upstream_client()),
+        door: Door::new(args.hosts, credential.is_some()),
+        upstream,
+        credential,
+    };
+    if let Err(error) = crate::print(&format!("listening on http://{address}\n")) {
+        tracing::warn!(%error, "the listening address could not be printed");
+    }
+    let connections = usize::try_from(args.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
+    accept(listener, Arc::new(proxy), connections, &mut stop).await;
+    Ok(())
+}
+
+fn announce(policy: &Policy, mode: ModeArg) {
+    tracing::info!(agent = policy.agent(), ?mode, "policy loaded");
+    for notice in policy.warnings() {
+        tracing::warn!("{notice}");
+    }
+    for notice in policy.unenforced() {
+        tracing::info!("not enforced: {notice}");
+    }
+    if mode != ModeArg::Block {
+        tracing::warn!(?mode, "violations are not stopped");
+    }
+}
+
+/// The enforcer for this mode, unless its own policy forbids the upstream.
+///
+/// Every request goes to the one upstream, so a forbidden one would refuse them all; better to
+/// learn that from whoever starts the gateway than from its clients.
+fn governed_upstream(
+    policy: Policy,
+    upstream: &Upstream,
+    mode: ModeArg,
+) -> Result<PolicyEnforcer, StartError> {
+    // Asked before the mode is set: outside `block` the enforcer need not say no.
+    let enforcer = PolicyEnforcer::new(policy).mode(Mode::Block);
+    if let Err(violation) = enforcer.enforce_network(upstream.host(), upstream.scheme()) {
+        let what = format!(
+            "the policy forbids the upstream {}://{}",
+            upstream.scheme(),
+            upstream.host()
+        );
+        if mode == ModeArg::Block {
+            return Err(StartError::new(what, violation));
+        }
+        tracing::warn!(rule = violation.rule().as_str(), "{what}: {violation}");
+    }
+    Ok(enforcer.mode(mode.into()))
+}
+
+/// The key to lend, unless it would be lent to strangers.
+fn credential(
+    args: &ServeArgs,
+    addresses: &[SocketAddr],
+) -> Result<Option<Credential>, StartError> {
+    let Some(name) = &args.api_key_env else {
+        return Ok(None);
+    };
+    let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+    if !args.allow_anonymous && !addresses.iter().all(is_loopback) {
+        return Err(StartError::new(
+            "--api-key-env",
+            format_args!(
+                "{} isn't a loopback address, so whoever can reach it could use the key; say \
+                 --allow-anonymous if that is meant",
+                args.listen
+            ),
+        ));
+    }
+    // Neither message repeats the value.
+    let what = format_args!("--api-key-env {name}").to_string();
+    let key = std::env::var(name).map_err(|error| match error {
+        std::env::VarError::NotPresent => StartError::new(&what, "the variable is not set"),
+        std::env::VarError::NotUnicode(_) => StartError::new(&what, "the value is not text"),
+    })?;
+    if key.trim().is_empty() {
+        return Err(StartError::new(&what, "the variable is empty"));
+    }
+    Credential::bearer(&key).map(Some).map_err(|_| {
+        StartError::new(
+            &what,
+            "the value holds characters that a header can't carry",
+        )
+    })
+}
+
+/// Accepts connections until `stop`, then waits for the requests under way.
+async fn accept<S, R>(
+    listener: TcpListener,
+    proxy: Arc<Proxy<S>>,
+    max_connections: usize,
+    stop: &mut StopSignal,
+) where
+    S: Service<Request<ProxyBody<Incoming>>, Response = Response<R>>,
+    S: Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let slots = Arc::new(Semaphore::new(max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        // The slot comes first: a connection that can't be served yet stays in the listen queue,
+        // where it costs nothing.
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            biased;
+            () = stop.received() => break,
+            next = next => next,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                // Out of file descriptors, mostly: asking again at once would only spin.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = connection(stream, Arc::clone(&proxy));
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let served = match connection {
+                Ok(connection) => watcher.watch(connection).await.map_err(BoxError::from),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = served {
+                tracing::debug!(error = %chain(&*error), "connection ended");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    tracing::info!(connections = graceful.count(), "stopping");
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(DRAIN_TIME) => {
+            tracing::warn!("requests still under way after {DRAIN_TIME:?} are cut off");
+        }
+        () = stop.received() => tracing::warn!("told to stop twice: requests under way are cut off"),
+    }
+}
+
+fn connection<S, R>(
+    stream: TcpStream,
+    proxy: Arc<Proxy<S>>,
+) -> std::io::Result<
+    impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send,
+>
+where
+    S: Service<Request<ProxyBody<Incoming>>, Response = Response<R>>,
+    S: Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let local = stream.local_addr()?;
+    // Events are small and each is wanted at once.
+    stream.set_nodelay(true)?;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let proxy = Arc::clone(&proxy);
+        async move { Ok::<_, Infallible>(proxy.answer(request, local).await) }
+    });
+    // No `with_upgrades`: a connection that was let through could then become anything.
+    Ok(http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service))
+}
+
+/// SIGTERM or SIGINT.
+struct StopSignal {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignal {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl StopSignal {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn received(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Also how long an idle connection is kept: longer than the SDKs keep theirs, so that it is they
+/// who close and no request meets a closing connection.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What an orchestrator waits between asking a process to stop and stopping it.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,175 @@
+//! Frames in, judged frames out: the event stream's gate.
+//!
+//! INVARIANT: no byte of a block leaves before the block was judged, and every byte that leaves is one that came, in
+//! order, but for the members that [`EventFacts::cuts`](crate::wire::event::EventFacts) names. A block leaves in
+//! the poll in which its last byte came; only what has no end yet is copied and held.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::exchange::Exchange;
+use crate::violation::{PolicyViolation, Seen};
+use crate::wire::error::WireError;
+use crate::wire::event::{EventReader, without};
+use crate::wire::sse::Scanner;
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    scanner: Scanner,
+    reader: EventReader,
+    /// The beginning of a block whose end has not come.
+    pending: BytesMut,
+    /// Judged blocks from a call on that waits for its name.
+    held: Vec<Bytes>,
+    held_bytes: usize,
+    out: VecDeque<Bytes>,
+    /// Events so far.
+    events: u64,
+    cap: usize,
+}
+
+impl Gate {
+    pub(crate) fn new(reader: EventReader, cap: usize) -> Self {
+        Self {
+            scanner: Scanner::new(),
+            reader,
+            pending: BytesMut::new(),
+            held: Vec::new(),
+            held_bytes: 0,
+            out: VecDeque::new(),
+            events: 0,
+            cap,
+        }
+    }
+
+    /// The next piece that may leave.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        self.out.pop_front()
+    }
+
+    pub(crate) fn push_out(&mut self, bytes: Bytes) {
+        self.out.push_back(bytes);
+    }
+
+    pub(crate) const fn reader(&self) -> &EventReader {
+        &self.reader
+    }
+
+    /// Forgets what has not left and never may.
+    pub(crate) fn discard(&mut self) {
+        self.pending = BytesMut::new();
+        self.held = Vec::new();
+    }
+
+    /// Takes in a frame and judges every block that ends in it.
+    pub(crate) fn push(&mut self, frame: &Bytes, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        let mut at = 0;
+        // Judged blocks that lie side by side in the frame leave as one slice of it.
+        let mut ready = 0..0;
+        let result = loop {
+            let rest = frame.get(at..).unwrap_or_default();
+            let Some(length) = self.scanner.scan(rest) else {
+                break self.keep(rest, exchange);
+            };
+            let block = at..at + length;
+            at = block.end;
+            let whole = if self.pending.is_empty() {
+                None
+            } else {
+                self.pending.extend_from_slice(frame.get(block.clone()).unwrap_or_default());
+                Some(self.pending.split().freeze())
+            };
+            let bytes = whole.as_deref().or_else(|| frame.get(block.clone())).unwrap_or_default();
+            let was_waiting = self.reader.waiting();
+            let changed = match self.judge(bytes, exchange) {
+                Ok(changed) => changed,
+                Err(violation) => break Err(violation),
+            };
+            let plain = whole.is_none() && changed.is_none() && !was_waiting && !self.reader.waiting();
+            if plain {
+                if ready.end != block.start {
+                    self.release(frame, &ready);
+                    ready.start = block.start;
+                }
+                ready.end = block.end;
+                continue;
+            }
+            self.release(frame, &ready);
+            ready = block.end..block.end;
+            let piece = changed.or(whole).unwrap_or_else(|| frame.slice(block));
+            if let Err(violation) = self.release_or_hold(piece, exchange) {
+                break Err(violation);
+            }
+        };
+        self.release(frame, &ready);
+        result
+    }
+
+    fn release(&mut self, frame: &Bytes, ready: &std::ops::Range<usize>) {
+        if !ready.is_empty() {
+            self.out.push_back(frame.slice(ready.clone()));
+        }
+    }
+
+    fn release_or_hold(&mut self, piece: Bytes, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        if !self.reader.waiting() {
+            self.out.extend(self.held.drain(..));
+            self.held_bytes = 0;
+            self.out.push_back(piece);
+            return Ok(());
+        }
+        self.held_bytes = self.held_bytes.saturating_add(piece.len());
+        self.held.push(piece);
+        self.within_cap(exchange)
+    }
+
+    fn keep(&mut self, rest: &[u8], exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        self.pending.extend_from_slice(rest);
+        self.within_cap(exchange)
+    }
+
+    fn within_cap(&self, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        if self.pending.len().saturating_add(self.held_bytes) > self.cap {
+            return exchange.over_cap("an event of the answer is larger than the cap on events");
+        }
+        Ok(())
+    }
+
+    /// Judges one block; returns its bytes when they must differ from what came.
+    fn judge(&mut self, block: &[u8], exchange: &mut Exchange) -> Result<Option<Bytes>, PolicyViolation> {
+        let read = self.reader.read(block);
+        let facts = match read {
+            Ok(facts) => facts,
+            Err(error) => {
+                exchange.unreadable(error, Seen::Event(self.events.saturating_add(1)))?;
+                return Ok(None);
+            }
+        };
+        self.events = self.events.saturating_add(u64::from(facts.event));
+        for tool in &facts.tools {
+            exchange.called(tool, Seen::Event(self.events))?;
+        }
+        let changed = (!facts.cuts.is_empty()).then(|| without(block, &facts.cuts).into());
+        let done = facts.done;
+        exchange.progress(&self.reader);
+        if done {
+            // Over the budget, the end marker doesn't leave: the client must not take the answer for whole.
+            exchange.charge()?;
+        }
+        Ok(changed)
+    }
+
+    /// The stream has ended: nothing may be left over.
+    pub(crate) fn finish(&mut self, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        let seen = Seen::Event(self.events.saturating_add(1));
+        if !self.pending.is_empty() {
+            // Some clients drop an event without its blank line, some deliver it.
+            exchange.unreadable(WireError::new("the event stream ends inside an event"), seen)?;
+        }
+        if let Err(error) = self.reader.finish() {
+            exchange.unreadable(error, seen)?;
+        }
+        exchange.complete()
+    }
+}

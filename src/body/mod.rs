@@ -1,0 +1,295 @@
+//! The answer's body, judged on its way to the client.
+
+pub(crate) mod collect;
+mod gate;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::BoxError;
+use crate::exchange::{Answer, Exchange};
+use crate::respond::{self, Respond};
+use crate::violation::PolicyViolation;
+use gate::Gate;
+
+/// Frames that bring nothing to release are taken in without pause up to this many; then the task yields, so that a
+/// stream of tiny frames can't keep its thread to itself.
+const FRAMES_PER_POLL: u32 = 256;
+
+pin_project! {
+    /// The body of a governed answer.
+    ///
+    /// An event stream is judged event by event: an allowed event leaves in the poll in which its last byte came, as the
+    /// bytes that came; a forbidden tool call never leaves, the body ends with an error (or, with
+    /// [`Respond::OpenAi`], with an error event) and the server's body is dropped at once. A JSON answer was judged
+    /// before its head was released and is delivered whole. Trailers are kept.
+    ///
+    /// Holds at most the event whose end has not come, up to the cap on events. Dropping the body at any time
+    /// is safe and settles the call's token use.
+    ///
+    /// # Errors
+    ///
+    /// A frame is an error when the policy refuses the rest of the answer (then [`PolicyViolation::find`] finds the
+    /// reason in it) or when the server's body failed. Nothing follows an error.
+    pub struct ResponseBody<B> {
+        // Taken away as soon as nothing more is wanted from it, so that the server stops producing.
+        #[pin]
+        inner: Option<B>,
+        state: State,
+    }
+}
+
+enum State {
+    /// The inner body passes as it is.
+    Pass,
+    /// A body that is known whole.
+    Whole { data: Option<Bytes>, trailers: Option<HeaderMap> },
+    /// An event stream on its way.
+    Stream(Box<Stream>),
+    /// In warn and audit modes: passes as it is and is judged beside.
+    Observed(Box<Observed>),
+    Ended,
+}
+
+struct Stream {
+    gate: Gate,
+    exchange: Exchange,
+    last: Option<Last>,
+}
+
+/// What follows when everything that may leave has left.
+enum Last {
+    End(Option<HeaderMap>),
+    Failed(BoxError),
+}
+
+struct Observed {
+    exchange: Exchange,
+    reading: Reading,
+}
+
+enum Reading {
+    Stream(Gate),
+    Document { kind: Answer, collected: BytesMut },
+    Nothing,
+}
+
+impl<B> ResponseBody<B> {
+    pub(crate) const fn pass(inner: B) -> Self {
+        Self { inner: Some(inner), state: State::Pass }
+    }
+
+    pub(crate) const fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { inner: None, state: State::Whole { data: Some(data), trailers } }
+    }
+
+    pub(crate) fn stream(inner: B, exchange: Exchange) -> Self {
+        let gate = Gate::new(exchange.event_reader(), exchange.governor().caps.event);
+        Self { inner: Some(inner), state: State::Stream(Box::new(Stream { gate, exchange, last: None })) }
+    }
+
+    /// `answer` is `None` when the answer can't be read.
+    pub(crate) fn observed(inner: B, exchange: Exchange, answer: Option<Answer>) -> Self {
+        let reading = match answer {
+            Some(Answer::Stream) => Reading::Stream(Gate::new(exchange.event_reader(), exchange.governor().caps.event)),
+            Some(kind) => Reading::Document { kind, collected: BytesMut::new() },
+            None => Reading::Nothing,
+        };
+        Self { inner: Some(inner), state: State::Observed(Box::new(Observed { exchange, reading })) }
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseBody(")?;
+        f.write_str(match self.state {
+            State::Pass => "pass",
+            State::Whole { .. } => "whole",
+            State::Stream(_) => "stream",
+            State::Observed(_) => "observed",
+            State::Ended => "ended",
+        })?;
+        f.write_str(")")
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        match this.state {
+            State::Ended => Poll::Ready(None),
+            State::Pass => {
+                let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+                let frame = ready!(inner.poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) {
+                    this.inner.set(None);
+                    *this.state = State::Ended;
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            State::Whole { data, trailers } => {
+                if let Some(data) = data.take().filter(|data| !data.is_empty()) {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                let trailers = trailers.take();
+                *this.state = State::Ended;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            State::Stream(stream) => {
+                for _ in 0..FRAMES_PER_POLL {
+                    if let Some(bytes) = stream.gate.pop() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                    if let Some(last) = stream.last.take() {
+                        this.inner.set(None);
+                        *this.state = State::Ended;
+                        return Poll::Ready(match last {
+                            Last::End(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+                            Last::Failed(error) => Some(Err(error)),
+                        });
+                    }
+                    let frame = match this.inner.as_mut().as_pin_mut() {
+                        Some(inner) => ready!(inner.poll_frame(cx)),
+                        None => None,
+                    };
+                    if stream.take(frame) {
+                        this.inner.set(None);
+                    }
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            State::Observed(observed) => {
+                let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+                let frame = ready!(inner.poll_frame(cx));
+                match &frame {
+                    Some(Ok(frame)) => {
+                        if let Some(data) = frame.data_ref() {
+                            observed.see(data);
+                        }
+                    }
+                    Some(Err(_)) => observed.exchange.broken(),
+                    None => observed.end(),
+                }
+                if !matches!(frame, Some(Ok(_))) {
+                    this.inner.set(None);
+                    *this.state = State::Ended;
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Ended => true,
+            State::Pass => self.inner.as_ref().is_none_or(Body::is_end_stream),
+            State::Whole { data, trailers } => data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none(),
+            // Whether the answer is whole is known only when its end has been judged.
+            State::Stream(_) | State::Observed(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            State::Ended => SizeHint::with_exact(0),
+            State::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
+            State::Pass | State::Observed(_) => self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint),
+            // Events may be withheld or replaced by an error.
+            State::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Stream {
+    /// Takes in what the server's body brought; true when nothing more is wanted from it.
+    fn take<E: Into<BoxError>>(&mut self, frame: Option<Result<Frame<Bytes>, E>>) -> bool {
+        let (judged, trailers) = match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => match self.gate.push(&data, &mut self.exchange) {
+                    Ok(()) => return false,
+                    violated => (violated, None),
+                },
+                Err(frame) => (self.gate.finish(&mut self.exchange), frame.into_trailers().ok()),
+            },
+            Some(Err(error)) => {
+                self.gate.discard();
+                self.exchange.progress(self.gate.reader());
+                self.exchange.broken();
+                self.last = Some(Last::Failed(error.into()));
+                return true;
+            }
+            None => (self.gate.finish(&mut self.exchange), None),
+        };
+        self.last = Some(match judged {
+            Ok(()) => Last::End(trailers),
+            Err(violation) => self.cut_off(violation),
+        });
+        true
+    }
+
+    fn cut_off(&mut self, violation: PolicyViolation) -> Last {
+        self.gate.discard();
+        match self.exchange.governor().respond {
+            Respond::Error => Last::Failed(violation.into()),
+            Respond::OpenAi => {
+                self.gate.push_out(respond::event(&violation));
+                Last::End(None)
+            }
+        }
+    }
+}
+
+impl Observed {
+    /// In these modes nothing refuses: results that would be violations were noted by the exchange.
+    fn see(&mut self, data: &Bytes) {
+        match &mut self.reading {
+            Reading::Stream(gate) => {
+                let _ = gate.push(data, &mut self.exchange);
+                while gate.pop().is_some() {}
+            }
+            Reading::Document { collected, .. } => {
+                if collected.len().saturating_add(data.len()) > self.exchange.governor().caps.answer {
+                    let _ = self.exchange.over_cap("the answer is larger than the cap on answers");
+                    self.reading = Reading::Nothing;
+                } else {
+                    collected.extend_from_slice(data);
+                }
+            }
+            Reading::Nothing => {}
+        }
+    }
+
+    fn end(&mut self) {
+        let _ = match &mut self.reading {
+            Reading::Stream(gate) => gate.finish(&mut self.exchange),
+            Reading::Document { kind, collected } => self.exchange.document(*kind, collected),
+            Reading::Nothing => self.exchange.complete(),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn send_and_sync<T: Send + Sync>() {}
+
+    #[test]
+    fn a_body_is_send_and_sync_whenever_the_body_inside_is() {
+        send_and_sync::<ResponseBody<http_body_util::Full<Bytes>>>();
+    }
+}

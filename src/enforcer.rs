@@ -1,0 +1,424 @@
+//! Decisions: facts in, permit or violation out. No HTTP, no waiting.
+//!
+//! Everything that refuses a call on account of the policy is decided here, so that a question asked without HTTP
+//! and a call on the wire can't be answered differently.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::{Call, Clock, Exceeded, Ledger, LimitSpec, Refusal, Scope, SystemClock, Ticket, Unit};
+use crate::policy::{Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy};
+use crate::violation::{PolicyViolation, Rule, Seen, shown};
+use crate::wire::request::RequestFacts;
+use crate::wire::tool::{self, Kind, Tool};
+
+/// What happens to a call that the policy refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mode {
+    /// It is refused.
+    #[default]
+    Block,
+    /// It goes ahead, and the violation is logged at WARN. Limits are charged; nothing is held, cut or changed.
+    Warn,
+    /// It goes ahead, and every decision is logged at INFO. Otherwise as [`Warn`](Self::Warn).
+    Audit,
+}
+
+/// What to count in [`PolicyEnforcer::enforce_rate_limit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RateLimit {
+    /// One request.
+    Request,
+    /// This many tokens, of prompt and output together.
+    Tokens(u64),
+}
+
+/// What has been used of one limit.
+#[derive(Clone, Debug)]
+pub struct LimitUsage {
+    limit: Limit,
+    used: u64,
+    reset: Duration,
+}
+
+impl LimitUsage {
+    /// The limit, as the policy states it.
+    #[must_use]
+    pub const fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Requests or tokens that count now. More than the limit's maximum when answers in flight crossed it.
+    #[must_use]
+    pub const fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// How long until nothing counts any more, if nothing is added until then.
+    #[must_use]
+    pub const fn reset(&self) -> Duration {
+        self.reset
+    }
+}
+
+/// A policy's decisions, with no HTTP, no async and no API key.
+///
+/// Clones, and the layers built from them, share one ledger: a request counted by one counts for all.
+///
+/// ```
+/// use tower_sekuire::{Policy, PolicyEnforcer, RateLimit};
+///
+/// let policy = Policy::from_yaml("
+/// agent:
+///   models: { allowed_models: [gpt-4o-mini], blocked_models: [gpt-3.5-turbo] }
+///   toolsets: { blocked_tools: [file_delete] }
+/// rate_limits:
+///   per_agent: { requests_per_minute: 1 }
+/// ")?;
+/// let enforcer = PolicyEnforcer::new(policy);
+///
+/// assert!(enforcer.enforce_model("gpt-4o-mini").is_ok());
+/// let refused = enforcer.enforce_tool("file_delete").unwrap_err();
+/// assert_eq!(refused.to_string(), "[tool_blocked] Tool file_delete is blocked");
+///
+/// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_ok());
+/// let refused = enforcer.enforce_rate_limit(RateLimit::Request).unwrap_err();
+/// assert_eq!(refused.message(), "Rate limit exceeded: 1 requests per minute");
+/// # Ok::<(), tower_sekuire::PolicyError>(())
+/// ```
+#[derive(Clone)]
+pub struct PolicyEnforcer {
+    policy: Policy,
+    ledger: Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    mode: Mode,
+    agent: Arc<str>,
+    hosted: Arc<HostedEntries>,
+    no_models: Arc<[usize]>,
+}
+
+impl fmt::Debug for PolicyEnforcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyEnforcer")
+            .field("agent", &self.agent)
+            .field("mode", &self.mode)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PolicyEnforcer {
+    /// An enforcer with fresh counters, the system's monotonic clock and [`Mode::Block`].
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let limits = policy
+            .limits()
+            .iter()
+            .enumerate()
+            .map(|(index, limit)| LimitSpec {
+                scope: match limit.scope() {
+                    LimitScope::PerAgent => Scope::PerAgent,
+                    LimitScope::PerModel(_) => Scope::PerModel(index),
+                    LimitScope::Global => Scope::Global,
+                },
+                unit: match limit.unit() {
+                    LimitUnit::Requests => Unit::Requests,
+                    LimitUnit::Tokens => Unit::Tokens,
+                },
+                window: limit.window(),
+                max: limit.max(),
+            })
+            .collect();
+        Self {
+            ledger: Arc::new(Ledger::new(limits)),
+            clock: Arc::new(SystemClock::new()),
+            mode: Mode::Block,
+            agent: policy.agent().into(),
+            hosted: Arc::new(HostedEntries::of(policy.tools())),
+            no_models: Arc::new([]),
+            policy,
+        }
+    }
+
+    /// Sets what happens to a refused call.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Takes the time from `clock`. Set it before the first decision: times of two clocks don't mix.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_sekuire::{ManualClock, Policy, PolicyEnforcer, RateLimit};
+    ///
+    /// let policy = Policy::from_yaml("rate_limits: { per_agent: { requests_per_minute: 1 } }")?;
+    /// let clock = ManualClock::new();
+    /// let enforcer = PolicyEnforcer::new(policy).clock(clock.clone());
+    /// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_ok());
+    /// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_err());
+    /// clock.advance(Duration::from_secs(60));
+    /// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_ok());
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The policy that decides.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(crate) const fn current_mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether this model may be used.
+    ///
+    /// # Errors
+    /// [`Rule::ModelBlocked`] or [`Rule::ModelNotAllowed`], in [`Mode::Block`].
+    pub fn enforce_model(&self, model: &str) -> Result<(), PolicyViolation> {
+        self.answer(self.judge_model(model, Seen::Question))
+    }
+
+    /// Whether this tool may be declared and called. A hosted tool's dated, `_preview` and `_call` names are one tool.
+    ///
+    /// # Errors
+    /// [`Rule::ToolBlocked`] or [`Rule::ToolNotAllowed`], in [`Mode::Block`].
+    pub fn enforce_tool(&self, tool: &str) -> Result<(), PolicyViolation> {
+        self.answer(self.judge_tool(tool, Kind::Function, Seen::Question))
+    }
+
+    /// Whether this host may be called with this scheme (`https`). The host may carry a port.
+    ///
+    /// # Errors
+    /// One of the `Rule::Network*`, or [`Rule::RequestUnreadable`] for a host that can't be compared, in
+    /// [`Mode::Block`].
+    pub fn enforce_network(&self, domain: &str, protocol: &str) -> Result<(), PolicyViolation> {
+        self.answer(self.judge_network(domain, protocol, Seen::Question))
+    }
+
+    /// Counts a request or tokens, if every limit that applies has room for them.
+    ///
+    /// Tokens are charged even when they cross the budget, because they have been used by then.
+    ///
+    /// # Errors
+    /// [`Rule::RateLimitExceeded`] or [`Rule::TokenBudgetExceeded`], in [`Mode::Block`].
+    pub fn enforce_rate_limit(&self, what: RateLimit) -> Result<(), PolicyViolation> {
+        let call = Call { agent: self.agent.clone(), models: self.no_models.clone() };
+        let now = self.clock.now();
+        let result = match what {
+            RateLimit::Request => self.ledger.charge_request(now, &call),
+            RateLimit::Tokens(tokens) => self.ledger.charge_tokens(now, &call, tokens).map_err(Refusal::Exceeded),
+        };
+        self.answer(result.map_err(|refusal| self.limit_violation(refusal, Seen::Question)))
+    }
+
+    /// What the agent has used of each limit, in the policy's order.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, PolicyEnforcer, RateLimit};
+    ///
+    /// let policy = Policy::from_yaml("rate_limits: { per_agent: { tokens_per_hour: 1000 } }")?;
+    /// let enforcer = PolicyEnforcer::new(policy);
+    /// enforcer.enforce_rate_limit(RateLimit::Tokens(400)).unwrap();
+    /// let usage = &enforcer.usage()[0];
+    /// assert_eq!((usage.used(), usage.limit().max()), (400, 1000));
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn usage(&self) -> Vec<LimitUsage> {
+        let used = self.ledger.usage(self.clock.now(), &self.agent);
+        let limits = self.policy.limits();
+        used.into_iter()
+            .filter_map(|usage| {
+                let limit = limits.get(usage.limit)?.clone();
+                Some(LimitUsage { limit, used: usage.used, reset: usage.reset })
+            })
+            .collect()
+    }
+
+    /// What a decision comes to in this mode, for questions.
+    fn answer(&self, decision: Result<(), PolicyViolation>) -> Result<(), PolicyViolation> {
+        let Err(violation) = decision else { return Ok(()) };
+        match self.mode {
+            Mode::Block => return Err(violation),
+            Mode::Warn => tracing::warn!(agent = %self.agent, rule = %violation.rule(), "{violation}"),
+            Mode::Audit => tracing::info!(agent = %self.agent, rule = %violation.rule(), "{violation}"),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub(crate) fn judge_model(&self, model: &str, seen: Seen) -> Result<(), PolicyViolation> {
+        let rules = self.policy.models();
+        let (rule, reason) = match rules.check(model) {
+            NameMatch::Blocked => (Rule::ModelBlocked, "is not allowed"),
+            // A pattern may match a name with bytes in it that servers trim or fold.
+            NameMatch::Allowed if !rules.is_restricted() || is_plain_name(model) => return Ok(()),
+            _ => (Rule::ModelNotAllowed, "is not in the allowlist"),
+        };
+        Err(PolicyViolation::new(rule, seen, format!("Model {} {reason}", shown(model))).with_value(model).with_param("model"))
+    }
+
+    pub(crate) fn judge_tool(&self, name: &str, kind: Kind, seen: Seen) -> Result<(), PolicyViolation> {
+        let rules = self.policy.tools();
+        if !rules.is_restricted() {
+            return Ok(());
+        }
+        let (rule, reason) = match self.match_tool(rules, name) {
+            NameMatch::Blocked => (Rule::ToolBlocked, "is blocked"),
+            NameMatch::Allowed if self.is_knowable(rules, name, kind) => return Ok(()),
+            _ => (Rule::ToolNotAllowed, "is not in the allowlist"),
+        };
+        Err(PolicyViolation::new(rule, seen, format!("Tool {} {reason}", shown(name))).with_value(name).with_param("tools"))
+    }
+
+    /// Matches a tool by its own name and, for a hosted tool, by every name that means the same.
+    fn match_tool(&self, rules: &NameRules, name: &str) -> NameMatch {
+        let own = rules.check(name);
+        let Some(family) = tool::hosted_family(name) else { return own };
+        let general = rules.check(family);
+        if own == NameMatch::Blocked || general == NameMatch::Blocked || self.hosted.blocked.contains(&family) {
+            return NameMatch::Blocked;
+        }
+        if own == NameMatch::Allowed || general == NameMatch::Allowed || self.hosted.allowed.contains(&family) {
+            return NameMatch::Allowed;
+        }
+        NameMatch::NotListed
+    }
+
+    /// Whether a name that no entry forbids says what would run.
+    fn is_knowable(&self, rules: &NameRules, name: &str, kind: Kind) -> bool {
+        // A wrapper's calls are named in its arguments, which arrive after its name was released.
+        if tool::is_wrapper(name) || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return false;
+        }
+        // A type that nobody here knows is no tool's name: only an allow entry can vouch for it.
+        kind != Kind::Unknown || rules.allowed().is_some()
+    }
+
+    pub(crate) fn judge_network(&self, host: &str, scheme: &str, seen: Seen) -> Result<(), PolicyViolation> {
+        let Some(rules) = self.policy.network() else { return Ok(()) };
+        let (rule, message) = match rules.check(host, scheme) {
+            NetworkMatch::Allowed => return Ok(()),
+            NetworkMatch::Disabled => (Rule::NetworkDisabled, "Network access is disabled".to_owned()),
+            NetworkMatch::TlsRequired => (Rule::NetworkTlsRequired, "TLS is required for network requests".to_owned()),
+            NetworkMatch::Blocked => (Rule::NetworkBlocked, format!("Domain {} is blocked by policy", shown(host))),
+            NetworkMatch::NotListed => (Rule::NetworkNotAllowed, format!("Domain {} is not in the allowlist", shown(host))),
+            _ => (
+                Rule::RequestUnreadable,
+                format!("host `{}` is not spelled in a way that network rules can be compared with", shown(host)),
+            ),
+        };
+        Err(PolicyViolation::new(rule, seen, message).with_value(host))
+    }
+
+    /// The rules on what a request asks for: its models first, then its tools.
+    pub(crate) fn judge_request(&self, facts: &RequestFacts, deployment: Option<&str>) -> Result<(), PolicyViolation> {
+        let models = [deployment, facts.model.as_deref()];
+        let further = facts.more_models.iter().map(String::as_str);
+        for model in models.into_iter().flatten().chain(further) {
+            self.judge_model(model, Seen::Request)?;
+        }
+        if self.policy.models().is_restricted() {
+            if facts.model.is_none() && deployment.is_none() {
+                return Err(PolicyViolation::new(
+                    Rule::ModelNotAllowed,
+                    Seen::Request,
+                    "the request names no model, and models are restricted",
+                )
+                .with_param("model"));
+            }
+            if let Some(key) = facts.hidden_model {
+                return Err(PolicyViolation::new(
+                    Rule::ModelNotAllowed,
+                    Seen::Request,
+                    format!("`{key}` lets the server choose a model, and models are restricted"),
+                )
+                .with_param("model"));
+            }
+        }
+        facts.tools.iter().try_for_each(|tool| self.judge_called(tool, Seen::Request))
+    }
+
+    pub(crate) fn judge_called(&self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
+        self.judge_tool(&tool.name, tool.kind, seen)
+    }
+
+    /// Counts a call that names these models in every window that applies.
+    pub(crate) fn admit<'m>(&self, now: Duration, models: impl Iterator<Item = &'m str>) -> Result<Ticket, PolicyViolation> {
+        let call = Call { agent: self.agent.clone(), models: self.model_limits(models) };
+        self.ledger.admit(now, &call).map_err(|refusal| self.limit_violation(refusal, Seen::Request))
+    }
+
+    /// Charges what an admitted call used. The charge stands also when it crosses a budget.
+    pub(crate) fn settle(&self, now: Duration, ticket: Ticket, tokens: u64) -> Result<(), PolicyViolation> {
+        self.ledger
+            .settle(now, &ticket, tokens)
+            .map_err(|exceeded| self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response).after_the_call())
+    }
+
+    fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
+        let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
+        if !self.policy.limits().iter().any(|limit| per_model(&limit)) {
+            return self.no_models.clone();
+        }
+        let models: Vec<&str> = models.collect();
+        let limits = self.policy.limits().iter().enumerate();
+        limits
+            .filter(|(_, limit)| match limit.scope() {
+                LimitScope::PerModel(entry) => models.iter().any(|model| entry.matches(model)),
+                _ => false,
+            })
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    fn limit_violation(&self, refusal: Refusal, seen: Seen) -> PolicyViolation {
+        let Exceeded { limit, wait } = match refusal {
+            Refusal::Exceeded(exceeded) => exceeded,
+            Refusal::KeysFull => {
+                return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded: too many agents are counted at once");
+            }
+        };
+        let Some(limit) = self.policy.limits().get(limit) else {
+            return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded").with_retry_after(wait);
+        };
+        let (rule, what) = match limit.unit() {
+            LimitUnit::Tokens => (Rule::TokenBudgetExceeded, "Token budget exceeded"),
+            LimitUnit::Requests => (Rule::RateLimitExceeded, "Rate limit exceeded"),
+        };
+        PolicyViolation::new(rule, seen, format!("{what}: {limit}")).with_retry_after(wait)
+    }
+}
+
+/// Printable ASCII without blanks: what a server can't trim, fold or normalise into another name.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The hosted tools that a policy's lists name by one of their other names.
+#[derive(Debug, Default)]
+struct HostedEntries {
+    allowed: Vec<&'static str>,
+    blocked: Vec<&'static str>,
+}
+
+impl HostedEntries {
+    fn of(rules: &NameRules) -> Self {
+        let families = |entries: &[NamePattern]| entries.iter().filter_map(|entry| tool::hosted_family(entry.as_str())).collect();
+        Self { allowed: families(rules.allowed().unwrap_or_default()), blocked: families(rules.blocked()) }
+    }
+}

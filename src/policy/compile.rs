@@ -1,0 +1,233 @@
+//! A document's tree to the rules of one agent.
+//!
+//! Reads every section even after a problem, and every agent even when one is
+//! chosen, so that the report is complete. What an agent that isn't chosen says
+//! must be right all the same, but leaves no trace in the policy.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::agents::{self, NameSections};
+use super::document::{Node, Value};
+use super::error::{Draft, shown};
+use super::pattern::NamePattern;
+use super::reader::{Field, Reader};
+use super::{Inner, Policy, schema, sections};
+
+/// The rules of the chosen agent, before its tools' categories are known.
+#[derive(Debug)]
+pub(super) struct Rules {
+    inner: Inner,
+    tool_entries: Vec<(String, NamePattern)>,
+    tools_file: String,
+}
+
+/// Tools by category, and where that was read.
+#[derive(Debug)]
+pub(super) struct Categories {
+    pub(super) source: Option<String>,
+    pub(super) tools: BTreeMap<String, Vec<String>>,
+}
+
+impl Rules {
+    pub(super) fn tool_patterns(&self) -> impl Iterator<Item = &NamePattern> {
+        self.tool_entries.iter().map(|(_, pattern)| pattern)
+    }
+
+    /// The path of the agent's `tools.json`, from the policy's folder.
+    pub(super) fn tools_file(&self) -> &str {
+        &self.tools_file
+    }
+
+    /// Gives entries such as `files:*` the tools that they mean.
+    pub(super) fn resolve(&mut self, known: &Categories) {
+        for (path, pattern) in &self.tool_entries {
+            let Some(category) = pattern.category() else {
+                continue;
+            };
+            let message = match &known.source {
+                _ if known.tools.contains_key(category) => continue,
+                None => "no `tools.json` was read to say which tools are meant".to_owned(),
+                Some(source) => format!("no tool in {} has this category", shown(source)),
+            };
+            let message =
+                format!("{message}: `{pattern}` matches only names that begin with `{category}:`");
+            self.inner.warnings.push(super::Notice::new(path, message));
+        }
+        let mentioned: HashSet<_> = self
+            .tool_patterns()
+            .filter_map(NamePattern::category)
+            .collect();
+        let categories = known
+            .tools
+            .iter()
+            .filter(|(category, _)| mentioned.contains(category.as_str()))
+            .map(|(category, tools)| {
+                let tools = tools.iter().map(|tool| tool.as_str().into()).collect();
+                (category.as_str().into(), tools)
+            })
+            .collect();
+        self.inner.tools.categories = categories;
+    }
+
+    pub(super) fn into_policy(self) -> Policy {
+        Policy {
+            inner: Arc::new(self.inner),
+        }
+    }
+}
+
+/// Reads the rules of the agent asked for.
+pub(super) fn compile(
+    root: &Node,
+    agent: Option<&str>,
+    accept_unenforced: bool,
+) -> Result<Rules, Vec<Draft>> {
+    if matches!(root.value, Value::Null) {
+        return Err(vec![no_rules("the document is empty")]);
+    }
+    let mut reader = Reader {
+        accept_unenforced,
+        ..Reader::default()
+    };
+    let rules = document(&mut reader, &Field::root(root), agent);
+    match rules {
+        Some(rules) if reader.problems.is_empty() => Ok(Rules {
+            inner: Inner {
+                unenforced: reader.unenforced,
+                warnings: reader.warnings,
+                ..rules.inner
+            },
+            ..rules
+        }),
+        None if reader.problems.is_empty() => Err(vec![no_rules("no policy configuration")]),
+        _ => Err(reader.problems),
+    }
+}
+
+fn no_rules(message: &str) -> Draft {
+    Draft::new("", message).help(
+        "write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+    )
+}
+
+fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Option<Rules> {
+    let content = envelope(reader, root)?;
+    let mut lists = NameSections::default();
+    let mut found_agents = Vec::new();
+    let mut agent_section: Option<Field<'_>> = None;
+    let mut network = None;
+    let mut limits = None;
+    let mut uses = Vec::new();
+    let mut tools_file = None;
+    for entry in reader.mapping(&content)? {
+        match entry.key {
+            "agent" | "agents" => {
+                if let Some(other) = &agent_section {
+                    let message = format!("given beside `{}`", other.key);
+                    reader.key_problem(&entry, message, "keep one of them");
+                }
+                if entry.key == "agent" {
+                    found_agents.extend(agents::agent(reader, entry.clone(), None));
+                } else {
+                    found_agents.extend(agents::agents(reader, &entry));
+                }
+                agent_section = Some(entry);
+            }
+            "models" => lists.models(reader, entry),
+            "toolsets" | "tools" => lists.tools(reader, entry),
+            "permissions" => network = sections::permissions(reader, &entry),
+            "rate_limits" => limits = Some(sections::rate_limits(reader, &entry)),
+            key => match schema::SECTIONS.iter().find(|(name, _)| *name == key) {
+                Some((_, kind)) => {
+                    reader.described(&entry, *kind);
+                    reader.not_enforced(&entry.path, schema::DESCRIBES);
+                    if matches!(key, "identity" | "llm") {
+                        uses.extend(entry.below("model"));
+                    }
+                    if key == "identity" {
+                        let path = entry.below("tools_path");
+                        tools_file = path.and_then(|path| path.node.text());
+                    }
+                }
+                None => reader.unknown(
+                    &entry,
+                    &schema::known(schema::TOP_LEVEL_RULES, schema::SECTIONS),
+                ),
+            },
+        }
+    }
+    let agent = agents::choose(reader, agent_section.as_ref(), found_agents, lists, wanted)?;
+    let NameSections { models, tools } = agent.lists;
+    let governed = models.is_some() || tools.is_some() || network.is_some() || limits.is_some();
+    let models = models.map(|(_, models)| models).unwrap_or_default();
+    let (tools, tool_entries) = tools.map(|(_, tools)| tools).unwrap_or_default();
+    for used in &uses {
+        agents::warn_of_use(reader, &models, used);
+    }
+    let tools_file = agent.tools_file.or(tools_file).unwrap_or("tools.json");
+    governed.then(|| Rules {
+        inner: Inner {
+            agent: agent.name,
+            models,
+            tools,
+            network,
+            limits: limits.unwrap_or_default(),
+            unenforced: Vec::new(),
+            warnings: Vec::new(),
+        },
+        tool_entries,
+        tools_file: tools_file.to_owned(),
+    })
+}
+
+/// The rules inside a signed or unsigned envelope, or the document itself.
+fn envelope<'a>(reader: &mut Reader, root: &Field<'a>) -> Option<Field<'a>> {
+    let Some(content) = root.below("content") else {
+        return Some(root.clone());
+    };
+    for entry in reader.mapping(root)? {
+        match entry.key {
+            "content" => {}
+            "signature" => reader.not_enforced(entry.path, "signature is not verified"),
+            key if schema::ENVELOPE.contains(&key) => {
+                match entry.node.text() {
+                    Some(status) if key == "status" && status != "active" => {
+                        let message =
+                            format!("the policy is marked `{}`, not `active`", shown(status));
+                        reader.warn(&entry.path, message);
+                    }
+                    _ => reader.described(&entry, schema::Kind::Free),
+                }
+                reader.not_enforced(entry.path, "part of the envelope, not verified");
+            }
+            key if schema::TOP_LEVEL_RULES.contains(&key) => {
+                reader.key_problem(
+                    &entry,
+                    "stands beside `content`",
+                    "move it inside `content`",
+                );
+            }
+            _ => {
+                let known: Vec<_> = schema::ENVELOPE
+                    .iter()
+                    .copied()
+                    .chain(["content"])
+                    .collect();
+                reader.unknown(&entry, &known);
+            }
+        }
+    }
+    let content = Field {
+        place: String::new(),
+        ..content
+    };
+    if let Value::Map(_) = content.node.value {
+        Some(Field {
+            path: String::new(),
+            ..content
+        })
+    } else {
+        Some(content)
+    }
+}

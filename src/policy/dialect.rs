@@ -1,0 +1,182 @@
+//! What other forms of policy call things, and what to write here instead.
+//!
+//! None of them is read: half of a policy understood would be worse than none.
+//! The table exists so that a person who brings one is told, key by key.
+
+/// A key by which another form of policy is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// What to write instead.
+    Key(&'static str),
+    /// A section whose keys are each looked up in turn.
+    Section,
+}
+
+/// Looks up a path, with `agent` for each agent of a file.
+pub(super) fn foreign(place: &str) -> Option<Foreign> {
+    // Models and toolsets are read in two places.
+    let place = place
+        .strip_prefix("agent.models.")
+        .map(|key| format!("models.{key}"))
+        .or_else(|| {
+            ["agent.toolsets.", "agent.tools.", "tools."]
+                .iter()
+                .find_map(|prefix| place.strip_prefix(prefix))
+                .map(|key| format!("toolsets.{key}"))
+        })
+        .unwrap_or_else(|| place.to_owned());
+    FOREIGN
+        .iter()
+        .find(|(path, _)| *path == place)
+        .map(|(_, foreign)| *foreign)
+}
+
+const ALLOWED_MODELS: Foreign = Foreign::Key("write `allowed_models` under `agent.models`");
+const BLOCKED_MODELS: Foreign = Foreign::Key("write `blocked_models` under `agent.models`");
+const ALLOWED_TOOLS: Foreign = Foreign::Key("write `allowed_tools` under `agent.toolsets`");
+const BLOCKED_TOOLS: Foreign = Foreign::Key("write `blocked_tools` under `agent.toolsets`");
+const ALLOWED_DOMAINS: Foreign = Foreign::Key(
+    "write `allowed_domains` under `permissions.network`, hosts without scheme or path",
+);
+const BLOCKED_DOMAINS: Foreign = Foreign::Key(
+    "write `blocked_domains` under `permissions.network`, hosts without scheme or path",
+);
+const DENY_BY_DEFAULT: Foreign = Foreign::Key(
+    "remove it: `permissions.network.allowed_domains` refuses everything else already",
+);
+const REQUESTS_PER_MINUTE: Foreign =
+    Foreign::Key("write `requests_per_minute` under `rate_limits.per_agent`");
+const REQUESTS_PER_HOUR: Foreign =
+    Foreign::Key("write `requests_per_hour` under `rate_limits.per_agent`");
+const REQUESTS_PER_DAY: Foreign =
+    Foreign::Key("write `requests_per_day` under `rate_limits.per_agent`");
+const TOKENS_PER_MINUTE: Foreign =
+    Foreign::Key("write `tokens_per_minute` under `rate_limits.per_agent`");
+const TOKENS_PER_HOUR: Foreign =
+    Foreign::Key("write `tokens_per_hour` under `rate_limits.per_agent`");
+const TOKENS_PER_DAY: Foreign =
+    Foreign::Key("write `tokens_per_day` under `rate_limits.per_agent`");
+const TOP_LEVEL: Foreign = Foreign::Key("write the section at the top level of the file");
+const STATEMENTS: Foreign = Foreign::Key(
+    "write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+);
+
+const FOREIGN: &[(&str, Foreign)] = &[
+    ("models.denied_models", BLOCKED_MODELS),
+    ("models.allowed", ALLOWED_MODELS),
+    ("models.blocked", BLOCKED_MODELS),
+    ("models.denied", BLOCKED_MODELS),
+    ("toolsets.denied_tools", BLOCKED_TOOLS),
+    ("toolsets.allowed", ALLOWED_TOOLS),
+    ("toolsets.blocked", BLOCKED_TOOLS),
+    ("toolsets.denied", BLOCKED_TOOLS),
+    ("agent.capabilities.allowed_tools", ALLOWED_TOOLS),
+    ("agent.capabilities.denied_tools", BLOCKED_TOOLS),
+    ("agent.capabilities.blocked_tools", BLOCKED_TOOLS),
+    ("capabilities.allowed_tools", ALLOWED_TOOLS),
+    ("capabilities.denied_tools", BLOCKED_TOOLS),
+    ("capabilities.blocked_tools", BLOCKED_TOOLS),
+    ("agent.allowed_models", ALLOWED_MODELS),
+    ("agent.blocked_models", BLOCKED_MODELS),
+    ("agent.denied_models", BLOCKED_MODELS),
+    ("agent.allowed_tools", ALLOWED_TOOLS),
+    ("agent.blocked_tools", BLOCKED_TOOLS),
+    ("agent.denied_tools", BLOCKED_TOOLS),
+    ("agent.network", Foreign::Section),
+    ("agent.network.allow", ALLOWED_DOMAINS),
+    ("agent.network.block", BLOCKED_DOMAINS),
+    ("agent.permissions", TOP_LEVEL),
+    ("agent.rate_limits", TOP_LEVEL),
+    ("allowed_models", ALLOWED_MODELS),
+    ("blocked_models", BLOCKED_MODELS),
+    ("denied_models", BLOCKED_MODELS),
+    ("allowed_tools", ALLOWED_TOOLS),
+    ("blocked_tools", BLOCKED_TOOLS),
+    ("denied_tools", BLOCKED_TOOLS),
+    ("network", Foreign::Section),
+    ("network.allow", ALLOWED_DOMAINS),
+    ("network.block", BLOCKED_DOMAINS),
+    ("network.allowed_domains", ALLOWED_DOMAINS),
+    ("network.blocked_domains", BLOCKED_DOMAINS),
+    ("permissions.network.allowed_hosts", ALLOWED_DOMAINS),
+    ("permissions.network.blocked_hosts", BLOCKED_DOMAINS),
+    ("permissions.network.allow", ALLOWED_DOMAINS),
+    ("permissions.network.block", BLOCKED_DOMAINS),
+    ("permissions.network.default_deny", DENY_BY_DEFAULT),
+    ("permissions.network.deny_all_other", DENY_BY_DEFAULT),
+    ("permissions.model", Foreign::Section),
+    ("permissions.model.allowed_models", ALLOWED_MODELS),
+    ("permissions.model.blocked_models", BLOCKED_MODELS),
+    ("permissions.models", Foreign::Section),
+    ("permissions.models.allowed_models", ALLOWED_MODELS),
+    ("permissions.models.blocked_models", BLOCKED_MODELS),
+    ("permissions.tools", Foreign::Section),
+    ("permissions.tools.allowed_tools", ALLOWED_TOOLS),
+    ("permissions.tools.blocked_tools", BLOCKED_TOOLS),
+    ("permissions.tools.blocked_patterns", BLOCKED_TOOLS),
+    ("permissions.tools.enforce_whitelist", ALLOWED_TOOLS),
+    ("permissions.content", Foreign::Section),
+    ("rate_limits.requests", Foreign::Section),
+    ("rate_limits.requests.max_per_minute", REQUESTS_PER_MINUTE),
+    ("rate_limits.requests.max_per_hour", REQUESTS_PER_HOUR),
+    ("rate_limits.requests.max_per_day", REQUESTS_PER_DAY),
+    ("rate_limits.tokens", Foreign::Section),
+    ("rate_limits.tokens.max_per_minute", TOKENS_PER_MINUTE),
+    ("rate_limits.tokens.max_per_hour", TOKENS_PER_HOUR),
+    ("rate_limits.tokens.max_per_day", TOKENS_PER_DAY),
+    ("rate_limits.requests_per_minute", REQUESTS_PER_MINUTE),
+    ("rate_limits.requests_per_hour", REQUESTS_PER_HOUR),
+    ("rate_limits.requests_per_day", REQUESTS_PER_DAY),
+    ("rate_limits.tokens_per_minute", TOKENS_PER_MINUTE),
+    ("rate_limits.tokens_per_hour", TOKENS_PER_HOUR),
+    ("rate_limits.tokens_per_day", TOKENS_PER_DAY),
+    ("policy", Foreign::Section),
+    ("policy.models", Foreign::Section),
+    ("policy.models.allowed", ALLOWED_MODELS),
+    ("policy.models.blocked", BLOCKED_MODELS),
+    ("policy.models.denied", BLOCKED_MODELS),
+    ("policy.tools", Foreign::Section),
+    ("policy.tools.allowed", ALLOWED_TOOLS),
+    ("policy.tools.blocked", BLOCKED_TOOLS),
+    ("policy.tools.denied", BLOCKED_TOOLS),
+    ("policy.network", Foreign::Section),
+    ("policy.network.allowed_domains", ALLOWED_DOMAINS),
+    ("policy.network.blocked_domains", BLOCKED_DOMAINS),
+    ("policy.network.deny_all_other", DENY_BY_DEFAULT),
+    ("policy.rate_limits", Foreign::Section),
+    (
+        "policy.rate_limits.max_requests_per_minute",
+        REQUESTS_PER_MINUTE,
+    ),
+    (
+        "policy.rate_limits.max_requests_per_hour",
+        REQUESTS_PER_HOUR,
+    ),
+    ("policy.rate_limits.max_requests_per_day", REQUESTS_PER_DAY),
+    (
+        "policy.rate_limits.max_tokens_per_minute",
+        TOKENS_PER_MINUTE,
+    ),
+    ("policy.rate_limits.max_tokens_per_hour", TOKENS_PER_HOUR),
+    ("policy.rate_limits.max_tokens_per_day", TOKENS_PER_DAY),
+    ("Version", STATEMENTS),
+    ("Statement", STATEMENTS),
+    ("ResourceLimits", STATEMENTS),
+    ("RequireApproval", STATEMENTS),
+    ("AuditLog", STATEMENTS),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::{Foreign, foreign};
+
+    #[test]
+    fn models_and_toolsets_are_looked_up_in_both_places() {
+        let help = Foreign::Key("write `blocked_models` under `agent.models`");
+        assert_eq!(foreign("models.denied_models"), Some(help));
+        assert_eq!(foreign("agent.models.denied_models"), Some(help));
+        assert!(foreign("agent.tools.denied_tools").is_some());
+        assert!(foreign("tools.denied_tools").is_some());
+        assert_eq!(foreign("agent.models.allowed_models"), None);
+    }
+}

@@ -1,0 +1,390 @@
+//! File text to a bounded tree of values, for YAML and JSON alike.
+//!
+//! The tree keeps everything that was written, duplicate keys and tags
+//! included, so that what reads it can refuse them all at once. Every value and
+//! every key has a number, given in reading order: a second reading that stops
+//! at that number is how an error finds its line and column. Both readings must
+//! therefore visit the same nodes in the same order.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+
+use super::error::{Draft, shown};
+use super::scan;
+
+/// The language a document is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Yaml,
+    Json,
+}
+
+/// A value, or a key, with its number in reading order.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: u32,
+    pub(super) value: Value,
+}
+
+/// What a node holds.
+#[derive(Debug)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    /// A number that isn't an exact integer, as it would be printed.
+    Float(String),
+    Text(String),
+    List(Vec<Node>),
+    /// Entries in the order written; keys may repeat and may be of any type.
+    Map(Vec<(Node, Node)>),
+    /// A value under a local tag. Its contents are not kept.
+    Tagged(String),
+}
+
+impl Node {
+    /// What the node is, as the end of "must be a list, not ...".
+    pub(super) fn described(&self) -> String {
+        match &self.value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(value) => format!("`{value}`"),
+            Value::Integer(value) => format!("the number `{value}`"),
+            Value::Float(value) => format!("the number `{value}`"),
+            Value::Text(text) if text.is_empty() => "empty text".to_owned(),
+            Value::Text(_) => "text".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+            Value::Tagged(tag) => format!("a value tagged `!{}`", shown(tag)),
+        }
+    }
+
+    /// The node's text, if that is what it is.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Reads one document.
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, Draft> {
+    if text.len() > MAX_BYTES {
+        return Err(too_large());
+    }
+    if format == Format::Yaml {
+        scan::scan(text)?;
+    }
+    let reading = Reading::new(format, None);
+    match read(text, &reading) {
+        Ok(node) => Ok(node),
+        Err(failure) => Err(reading.explain(text, &failure)),
+    }
+}
+
+/// The line and column (from 1, in characters) at which a node begins.
+pub(super) fn locate(text: &str, format: Format, id: u32) -> Option<(usize, usize)> {
+    let reading = Reading::new(format, Some(id));
+    match read(text, &reading) {
+        Ok(_) => None,
+        Err(failure) => failure.at,
+    }
+}
+
+/// The error for a document over the size limit.
+pub(super) fn too_large() -> Draft {
+    Draft::new("", format!("larger than {} KiB", MAX_BYTES / 1024))
+}
+
+/// Line and column (from 1, in characters) of a byte offset.
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+pub(super) fn too_many() -> Draft {
+    Draft::new("", format!("more than {MAX_NODES} values"))
+}
+
+/// One pass over a document.
+struct Reading {
+    format: Format,
+    stop_at: Option<u32>,
+    next: Cell<u32>,
+    /// Why our own code stopped the parser, if it did.
+    refused: RefCell<Option<Draft>>,
+}
+
+/// Where and why the parser gave up.
+struct Failure {
+    message: String,
+    at: Option<(usize, usize)>,
+}
+
+impl Reading {
+    fn new(format: Format, stop_at: Option<u32>) -> Self {
+        Self {
+            format,
+            stop_at,
+            next: Cell::new(0),
+            refused: RefCell::new(None),
+        }
+    }
+
+    /// The next number, or `None` when there have been too many.
+    fn number(&self) -> Option<u32> {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        (usize::try_from(id).is_ok_and(|id| id < MAX_NODES)).then_some(id)
+    }
+
+    fn refuse<E: serde::de::Error>(&self, draft: Draft) -> E {
+        *self.refused.borrow_mut() = Some(draft);
+        E::custom("refused")
+    }
+
+    fn explain(&self, text: &str, failure: &Failure) -> Draft {
+        let draft = match self.refused.borrow_mut().take() {
+            Some(draft) => draft,
+            None => syntax(text, self.format, failure),
+        };
+        match failure.at {
+            Some(at) => draft.located(at),
+            None => draft,
+        }
+    }
+}
+
+/// A document that the parser itself refused.
+fn syntax(text: &str, format: Format, failure: &Failure) -> Draft {
+    let message = shown(&failure.message);
+    if message.contains("more than one document") {
+        return Draft::new("", "more than one document")
+            .help("keep one document in a file; remove the `---` between them");
+    }
+    let draft = Draft::new(
+        "",
+        match format {
+            Format::Yaml => format!("not readable as YAML: {message}"),
+            Format::Json => format!("not readable as JSON: {message}"),
+        },
+    );
+    let line = failure
+        .at
+        .and_then(|(line, _)| text.lines().nth(line.saturating_sub(1)));
+    let starts_with_star = line.is_some_and(|line| {
+        let item = line.trim_start().trim_start_matches("- ");
+        item.starts_with('*') || line.contains(": *") || line.contains("[*") || line.contains(", *")
+    });
+    if format == Format::Yaml && starts_with_star {
+        draft.help("quote an entry that begins with `*`, as in \"*.example.com\"")
+    } else {
+        draft
+    }
+}
+
+fn read(text: &str, reading: &Reading) -> Result<Node, Failure> {
+    let seed = Seed { reading, depth: 0 };
+    match reading.format {
+        Format::Yaml => {
+            seed.deserialize(serde_yaml::Deserializer::from_str(text))
+                .map_err(|error| {
+                    let at = error.location().map(|at| (at.line(), at.column()));
+                    let message = error.to_string();
+                    // The place is reported apart from the message.
+                    let message = match message.split_once(" at line ") {
+                        Some((message, _)) => message.to_owned(),
+                        None => message,
+                    };
+                    Failure { message, at }
+                })
+        }
+        Format::Json => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            let mut json = serde_json::Deserializer::from_str(text);
+            seed.deserialize(&mut json)
+                .and_then(|node| json.end().map(|()| node))
+                .map_err(|error| {
+                    let message = error.to_string();
+                    let message = match message.rsplit_once(" at line ") {
+                        Some((message, _)) => message.to_owned(),
+                        None => message,
+                    };
+                    let at = json_place(text, &error);
+                    Failure { message, at }
+                })
+        }
+    }
+}
+
+/// The JSON parser counts bytes. It points at what it could not read, but when
+/// it was stopped by us, at the byte before the next one: there, what is wrong
+/// begins past any white space.
+fn json_place(text: &str, error: &serde_json::Error) -> Option<(usize, usize)> {
+    let lines = text.split_inclusive('\n');
+    let start: usize = lines.take(error.line().checked_sub(1)?).map(str::len).sum();
+    let offset = if error.is_data() {
+        let offset = start + error.column();
+        let rest = text.get(offset..)?;
+        offset + rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len()
+    } else {
+        start + error.column().saturating_sub(1)
+    };
+    Some(line_and_column(text, offset))
+}
+
+/// Reads one node.
+#[derive(Clone, Copy)]
+struct Seed<'a> {
+    reading: &'a Reading,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        let Some(id) = self.reading.number() else {
+            return Err(self.reading.refuse(too_many()));
+        };
+        if self.reading.stop_at == Some(id) {
+            return match self.reading.format {
+                // The YAML parser knows a node's place once it was asked for it,
+                // the JSON parser only until then.
+                Format::Yaml => deserializer.deserialize_any(Stop),
+                Format::Json => Err(D::Error::custom("here")),
+            };
+        }
+        // Each level costs stack; stopping here keeps that far below what the
+        // smallest usual thread has.
+        if self.depth > MAX_DEPTH {
+            let draft = Draft::new("", format!("nested deeper than {MAX_DEPTH} levels"));
+            return Err(self.reading.refuse(draft));
+        }
+        let value = deserializer.deserialize_any(self)?;
+        Ok(Node { id, value })
+    }
+}
+
+impl Seed<'_> {
+    fn below(self) -> Self {
+        Self {
+            depth: self.depth + 1,
+            ..self
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(match i128::try_from(value) {
+            Ok(value) => Value::Integer(value),
+            Err(_) => Value::Float(value.to_string()),
+        })
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(format!("{value:?}")))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self.below())? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key_seed(self.below())? {
+            let value = entries.next_value_seed(self.below())?;
+            map.push((key, value));
+        }
+        Ok(json_number(self.reading.format, &map).unwrap_or(Value::Map(map)))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
+        let (tag, contents) = data.variant::<String>()?;
+        contents.newtype_variant::<IgnoredAny>()?;
+        Ok(Value::Tagged(tag))
+    }
+}
+
+/// With serde_json's `arbitrary_precision` feature, which any crate in the build
+/// can turn on for all, numbers arrive as a map of this one key.
+fn json_number(format: Format, map: &[(Node, Node)]) -> Option<Value> {
+    let [(key, value)] = map else {
+        return None;
+    };
+    if format != Format::Json || key.text() != Some("$serde_json::private::Number") {
+        return None;
+    }
+    let digits = value.text()?;
+    Some(match digits.parse() {
+        Ok(integer) => Value::Integer(integer),
+        Err(_) => Value::Float(digits.to_owned()),
+    })
+}
+
+/// Refuses whatever it is shown: every method keeps its default.
+struct Stop;
+
+impl Visitor<'_> for Stop {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing")
+    }
+}
+
+/// The largest policy file read, in bytes.
+pub(super) const MAX_BYTES: usize = 256 * 1024;
+
+/// The most values and keys in one document. The YAML parser keeps a list of
+/// all of them, at about 200 bytes each.
+pub(super) const MAX_NODES: usize = 20_000;
+
+/// The deepest nesting read. A policy needs seven.
+const MAX_DEPTH: usize = 32;

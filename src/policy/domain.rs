@@ -1,0 +1,225 @@
+//! How a host is read, and how it matches an entry.
+//!
+//! Both sides are brought to one form before they are compared: lower-case
+//! A-labels without port or trailing dot, or an address. A host that can be
+//! spelled in a way that resolves elsewhere than it reads (`0x7f.1`, `127.1`,
+//! `2130706433`) has no such form and is never compared.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use idna::AsciiDenyList;
+
+/// One entry of a list of domains.
+///
+/// `api.openai.com` matches that host, `*.example.com` matches `example.com` and
+/// every host below it, `*` matches every host. Addresses match as addresses:
+/// `[::ffff:127.0.0.1]` is `127.0.0.1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainPattern {
+    text: Box<str>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Any,
+    Below(Box<str>),
+    Name(Box<str>),
+    Address(IpAddr),
+}
+
+impl DomainPattern {
+    /// Reads an entry; the error is what is wrong and what to write instead.
+    pub(super) fn new(text: &str) -> Result<Self, (&'static str, &'static str)> {
+        let kind = Kind::read(text)?;
+        Ok(Self {
+            text: text.into(),
+            kind,
+        })
+    }
+
+    /// The entry as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn matches(&self, host: &Host<'_>) -> bool {
+        match (&self.kind, host) {
+            (Kind::Any, _) => true,
+            (Kind::Name(name), Host::Name(host)) => **name == **host,
+            (Kind::Below(apex), Host::Name(host)) => host
+                .strip_suffix(&**apex)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            (Kind::Address(address), Host::Address(host)) => address == host,
+            (Kind::Name(_) | Kind::Below(_), Host::Address(_))
+            | (Kind::Address(_), Host::Name(_)) => false,
+        }
+    }
+
+    /// Whether every host that `other` matches is matched here too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match &other.kind {
+            Kind::Any => self.kind == Kind::Any,
+            Kind::Below(apex) => {
+                !matches!(self.kind, Kind::Name(_))
+                    && self.matches(&Host::Name(Cow::Borrowed(apex)))
+            }
+            Kind::Name(name) => self.matches(&Host::Name(Cow::Borrowed(name))),
+            Kind::Address(address) => self.matches(&Host::Address(*address)),
+        }
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Kind {
+    fn read(text: &str) -> Result<Self, (&'static str, &'static str)> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        if text.contains("://") {
+            return Err((
+                "is a URL, not a host",
+                "write the host alone, as in `api.openai.com`",
+            ));
+        }
+        if text.contains('@') {
+            return Err(("has user information", "write the host alone"));
+        }
+        if text.contains(['/', '?', '#', '\\']) {
+            return Err(("has a path", "write the host alone"));
+        }
+        let (below, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        if name.contains('*') {
+            return Err((
+                "has a `*` that is not a whole first label",
+                "write `*.example.com` for a domain and all below it, or `*` for every host",
+            ));
+        }
+        let bare_v6 = name.parse::<Ipv6Addr>().is_ok();
+        if !bare_v6 && (name.rsplit_once(']').map_or(name, |(_, port)| port)).contains(':') {
+            return Err(("has a port", "remove the port: an entry is for every port"));
+        }
+        match Host::read(name) {
+            Some(Host::Name(name)) if below => Ok(Self::Below(name.into())),
+            Some(Host::Name(name)) => Ok(Self::Name(name.into())),
+            Some(Host::Address(address)) if !below => Ok(Self::Address(address)),
+            Some(Host::Address(_)) => Err((
+                "has a `*` before an address",
+                "write each address that is meant",
+            )),
+            None if ends_in_number(name) => Err((
+                "is not an address in its usual form",
+                "write four decimal numbers, as in `127.0.0.1`",
+            )),
+            None => Err((
+                "is not a host name",
+                "write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+            )),
+        }
+    }
+}
+
+/// A host in the one form in which hosts are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host<'a> {
+    Name(Cow<'a, str>),
+    Address(IpAddr),
+}
+
+impl<'a> Host<'a> {
+    /// Reads a host with or without a port; `None` when it has no such form.
+    ///
+    /// Allocates only for names that aren't in that form already.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        if let Some(rest) = text.strip_prefix('[') {
+            let (address, port) = rest.split_once(']')?;
+            is_port_or_empty(port).then_some(())?;
+            return Some(Self::v6(address.parse().ok()?));
+        }
+        if let Ok(address) = text.parse() {
+            return Some(Self::v6(address));
+        }
+        let name = match text.split_once(':') {
+            Some((name, _)) => {
+                is_port_or_empty(text.get(name.len()..)?).then_some(())?;
+                name
+            }
+            None => text,
+        };
+        let name = without_dot(ascii_name(name)?);
+        if name.len() > 253
+            || name
+                .split('.')
+                .any(|label| label.is_empty() || label.len() > 63)
+        {
+            return None;
+        }
+        if ends_in_number(&name) {
+            // Rust's parser takes four decimal numbers without leading zeros and
+            // nothing else, which is the one spelling that is unambiguous.
+            return Some(Self::Address(IpAddr::V4(name.parse::<Ipv4Addr>().ok()?)));
+        }
+        Some(Self::Name(name))
+    }
+
+    fn v6(address: Ipv6Addr) -> Self {
+        Self::Address(match address.to_ipv4_mapped() {
+            Some(address) => IpAddr::V4(address),
+            None => IpAddr::V6(address),
+        })
+    }
+}
+
+fn is_port_or_empty(text: &str) -> bool {
+    match text.strip_prefix(':') {
+        None => text.is_empty(),
+        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok(),
+    }
+}
+
+/// The name in lower-case A-labels (UTS 46, as URLs use it).
+fn ascii_name(name: &str) -> Option<Cow<'_, str>> {
+    let plain = name
+        .bytes()
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
+    // Labels that claim to be encoded have to be checked.
+    if plain && !name.contains("xn--") {
+        return Some(Cow::Borrowed(name));
+    }
+    idna::domain_to_ascii_cow(name.as_bytes(), AsciiDenyList::URL).ok()
+}
+
+fn without_dot(name: Cow<'_, str>) -> Cow<'_, str> {
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(name.strip_suffix('.').unwrap_or(name)),
+        Cow::Owned(mut name) => {
+            if name.ends_with('.') {
+                name.pop();
+            }
+            Cow::Owned(name)
+        }
+    }
+}
+
+/// Whether a URL parser would read the name as an IPv4 address (WHATWG URL,
+/// "ends in a number").
+fn ends_in_number(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}

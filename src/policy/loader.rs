@@ -1,0 +1,254 @@
+//! Where a policy comes from: files, text, and what the caller adds.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use super::compile::{self, Categories};
+use super::document::{self, Format, Node, Value};
+use super::error::{Draft, PolicyError, shown};
+use super::{Policy, pattern::NamePattern};
+
+/// Loads a [`Policy`] with choices that the file can't make.
+///
+/// ```
+/// use tower_sekuire::{NameMatch, Policy};
+///
+/// let policy = Policy::loader()
+///     .agent("writer")
+///     .tool_categories([("read_file", "files")])
+///     .from_yaml("agents: {writer: {toolsets: {allowed_tools: ['files:*']}}, reader: {}}")?;
+/// assert_eq!(policy.tools().check("read_file"), NameMatch::Allowed);
+/// # Ok::<(), tower_sekuire::PolicyError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a loader does nothing until it is given a file or text"]
+pub struct PolicyLoader {
+    agent: Option<String>,
+    accept_unenforced: bool,
+    categories: Vec<(String, String)>,
+}
+
+impl PolicyLoader {
+    /// Chooses the agent by name. Needed only for a file with several; with one
+    /// it must be that one's name.
+    pub fn agent(mut self, name: impl Into<String>) -> Self {
+        self.agent = Some(name.into());
+        self
+    }
+
+    /// Whether to load a policy that asks for something that isn't enforced here,
+    /// such as approval by a person. Off by default, so that nobody relies on
+    /// what doesn't happen; [`Policy::unenforced`] lists what was accepted.
+    pub fn accept_unenforced(mut self, accept: bool) -> Self {
+        self.accept_unenforced = accept;
+        self
+    }
+
+    /// Adds pairs of tool and category, for entries such as `files:*`. They
+    /// count beside those of a `tools.json`.
+    pub fn tool_categories<T, C>(mut self, pairs: impl IntoIterator<Item = (T, C)>) -> Self
+    where
+        T: Into<String>,
+        C: Into<String>,
+    {
+        let pairs = pairs.into_iter();
+        self.categories
+            .extend(pairs.map(|(tool, category)| (tool.into(), category.into())));
+        self
+    }
+
+    /// As [`Policy::from_path`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::from_path`].
+    pub fn from_path(self, path: impl AsRef<Path>) -> Result<Policy, PolicyError> {
+        let path = path.as_ref();
+        let text = read(path)?;
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let format = match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("yml" | "yaml") => Format::Yaml,
+            Some("json") => Format::Json,
+            _ if text
+                .trim_start_matches('\u{feff}')
+                .trim_start()
+                .starts_with('{') =>
+            {
+                Format::Json
+            }
+            _ => Format::Yaml,
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.load(&text, format, Some(folder), &|error| error.in_file(path))
+    }
+
+    /// As [`Policy::from_yaml`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::from_yaml`].
+    pub fn from_yaml(self, text: &str) -> Result<Policy, PolicyError> {
+        self.load(text, Format::Yaml, None, &|error| error)
+    }
+
+    /// As [`Policy::from_json`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::from_json`].
+    pub fn from_json(self, text: &str) -> Result<Policy, PolicyError> {
+        self.load(text, Format::Json, None, &|error| error)
+    }
+
+    fn load(
+        self,
+        text: &str,
+        format: Format,
+        folder: Option<&Path>,
+        named: &dyn Fn(PolicyError) -> PolicyError,
+    ) -> Result<Policy, PolicyError> {
+        let refused = |problems| named(PolicyError::new(problems, text, format));
+        let root = document::parse(text, format).map_err(|draft| refused(vec![draft]))?;
+        let mut rules = compile::compile(&root, self.agent.as_deref(), self.accept_unenforced)
+            .map_err(refused)?;
+        let mentioned: Vec<_> = rules
+            .tool_patterns()
+            .filter_map(NamePattern::category)
+            .collect();
+        if !mentioned.is_empty() {
+            let file = folder.map(|folder| folder.join(rules.tools_file()));
+            let mut known = Categories {
+                source: None,
+                tools: BTreeMap::new(),
+            };
+            if let Some(file) = file
+                && file
+                    .try_exists()
+                    .map_err(|error| PolicyError::io(&file, error))?
+            {
+                known.tools = read_tools(&file)?;
+                known.source = Some(rules.tools_file().to_owned());
+            }
+            for (tool, category) in self.categories {
+                let source = known.source.get_or_insert_default();
+                if source.is_empty() {
+                    "the categories given".clone_into(source);
+                }
+                known.tools.entry(category).or_default().push(tool);
+            }
+            rules.resolve(&known);
+        }
+        Ok(rules.into_policy())
+    }
+}
+
+/// Reads a whole file as text, if it is a regular file of bearable size.
+fn read(path: &Path) -> Result<String, PolicyError> {
+    let failed = |error| PolicyError::io(path, error);
+    let refused = |draft| PolicyError::new(vec![draft], "", Format::Yaml).in_file(path);
+    // Looked at before it is opened: opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(refused(Draft::new("", "not a regular file")));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let limit = document::MAX_BYTES as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > document::MAX_BYTES {
+        return Err(refused(document::too_large()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        refused(
+            Draft::new(
+                "",
+                format!(
+                    "not UTF-8 from byte {} on",
+                    error.utf8_error().valid_up_to()
+                ),
+            )
+            .help("save the file as UTF-8"),
+        )
+    })
+}
+
+/// The tools of a `tools.json`, by category: a list, or an object with the list
+/// under `tools`, of objects with `name` and `category`. Other keys are the
+/// agent's own affair.
+fn read_tools(path: &Path) -> Result<BTreeMap<String, Vec<String>>, PolicyError> {
+    let text = read(path)?;
+    let refused = |problems| PolicyError::new(problems, &text, Format::Json).in_file(path);
+    let root = document::parse(&text, Format::Json).map_err(|draft| refused(vec![draft]))?;
+    let (at, list) = match &root.value {
+        Value::Map(_) => ("tools", entry(&root, "tools").unwrap_or(&root)),
+        _ => ("", &root),
+    };
+    let Value::List(tools) = &list.value else {
+        let message = format!("must be a list of tools, not {}", list.described());
+        return Err(refused(vec![Draft::new(at, message).at(list.id)]));
+    };
+    let mut problems = Vec::new();
+    repeated_keys(&root, &mut problems);
+    let mut by_category: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (index, tool) in tools.iter().enumerate() {
+        let place = format!("{at}[{index}]");
+        if !matches!(tool.value, Value::Map(_)) {
+            let message = format!("must be an object, not {}", tool.described());
+            problems.push(Draft::new(place, message).at(tool.id));
+            continue;
+        }
+        let (Some(name), Some(category)) = (entry(tool, "name"), entry(tool, "category")) else {
+            continue;
+        };
+        let (Some(name), Some(category)) = (name.text(), category.text()) else {
+            problems.push(Draft::new(place, "`name` and `category` must be text").at(tool.id));
+            continue;
+        };
+        match seen.insert(name, category) {
+            Some(other) if other != category => {
+                let message = format!("`{}` is in two categories", shown(name));
+                problems.push(Draft::new(place, message).at(tool.id));
+            }
+            Some(_) => {}
+            None => by_category
+                .entry(category.to_owned())
+                .or_default()
+                .push(name.to_owned()),
+        }
+    }
+    if problems.is_empty() {
+        Ok(by_category)
+    } else {
+        Err(refused(problems))
+    }
+}
+
+/// Reports keys that appear twice in one object, wherever it is.
+fn repeated_keys(node: &Node, problems: &mut Vec<Draft>) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| repeated_keys(item, problems)),
+        Value::Map(entries) => {
+            let mut seen = HashSet::new();
+            for (key, value) in entries {
+                let name = key.text().unwrap_or_default();
+                if !seen.insert(name) {
+                    problems.push(Draft::new(shown(name), "given twice").at(key.id));
+                }
+                repeated_keys(value, problems);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn entry<'a>(map: &'a Node, key: &str) -> Option<&'a Node> {
+    match &map.value {
+        Value::Map(entries) => entries
+            .iter()
+            .find(|(name, _)| name.text() == Some(key))
+            .map(|(_, value)| value),
+        _ => None,
+    }
+}

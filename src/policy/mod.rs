@@ -1,0 +1,205 @@
+//! What an agent may do, as data, read from a `sekuire.yml`.
+//!
+//! A file either loads whole or not at all: what is not understood might have
+//! been a rule, so it is an error and never skipped. Nothing here knows of HTTP.
+
+mod agents;
+mod compile;
+mod dialect;
+mod document;
+mod domain;
+mod error;
+mod loader;
+mod pattern;
+mod reader;
+mod rules;
+mod scan;
+mod schema;
+mod sections;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use domain::DomainPattern;
+pub use error::{PolicyError, Problem};
+pub use loader::PolicyLoader;
+pub use pattern::NamePattern;
+pub use rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, NetworkMatch, NetworkRules};
+
+/// The rules for one agent.
+///
+/// A missing section or list restricts nothing; an empty allow list lets nothing
+/// through; deny wins over allow. Clones share the same rules and cost nothing.
+///
+/// ```
+/// use tower_sekuire::{NameMatch, Policy};
+///
+/// let policy = Policy::from_yaml(
+///     r"
+/// agent:
+///   name: Research Assistant
+///   models:
+///     allowed_models: [gpt-4o-mini, gpt-4o]
+///   toolsets:
+///     blocked_tools: [file_*]
+/// ",
+/// )?;
+/// assert_eq!(policy.agent(), "Research Assistant");
+/// assert_eq!(policy.models().check("gpt-4o"), NameMatch::Allowed);
+/// assert_eq!(policy.models().check("gpt-3.5-turbo"), NameMatch::NotListed);
+/// assert_eq!(policy.tools().check("file_delete"), NameMatch::Blocked);
+/// assert!(policy.network().is_none());
+/// # Ok::<(), tower_sekuire::PolicyError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Policy {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    agent: String,
+    models: NameRules,
+    tools: NameRules,
+    network: Option<NetworkRules>,
+    limits: Vec<Limit>,
+    unenforced: Vec<Notice>,
+    warnings: Vec<Notice>,
+}
+
+impl Policy {
+    /// Reads a policy file: `.yml` and `.yaml` as YAML, `.json` as JSON, any
+    /// other as JSON when it begins with `{`.
+    ///
+    /// When a tool list has an entry such as `files:*`, the agent's `tools.json`
+    /// is read too: from the path that the file gives under `agent.tools`, or
+    /// from beside the policy. It need not exist.
+    ///
+    /// Blocks while it reads; no file over 256 KiB is read.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read, isn't a regular file, or holds anything that
+    /// isn't understood; the error lists every problem.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, PolicyError> {
+        Self::loader().from_path(path)
+    }
+
+    /// Reads a policy written in YAML. No file is read.
+    ///
+    /// # Errors
+    ///
+    /// When it holds anything that isn't understood:
+    ///
+    /// ```
+    /// # use tower_sekuire::Policy;
+    /// let error = Policy::from_yaml("models:\n  allowed_model: [gpt-4o]\n").unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "line 2, column 3: models.allowed_model: unknown key\n  \
+    ///      help: did you mean `allowed_models`?"
+    /// );
+    /// ```
+    pub fn from_yaml(text: &str) -> Result<Self, PolicyError> {
+        Self::loader().from_yaml(text)
+    }
+
+    /// Reads a policy written in JSON: the rules themselves, or an envelope that
+    /// has them under `content`. A signature in the envelope is not verified,
+    /// and [`unenforced`](Self::unenforced) says so. No file is read.
+    ///
+    /// # Errors
+    ///
+    /// When it holds anything that isn't understood.
+    pub fn from_json(text: &str) -> Result<Self, PolicyError> {
+        Self::loader().from_json(text)
+    }
+
+    /// A loader, for what the plain constructors leave out: which agent of
+    /// several, rules that aren't enforced here, categories of tools.
+    pub fn loader() -> PolicyLoader {
+        PolicyLoader::default()
+    }
+
+    /// The agent's name, or `default` when the file names none.
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        &self.inner.agent
+    }
+
+    /// Which models may be used.
+    #[must_use]
+    pub fn models(&self) -> &NameRules {
+        &self.inner.models
+    }
+
+    /// Which tools may be used.
+    #[must_use]
+    pub fn tools(&self) -> &NameRules {
+        &self.inner.tools
+    }
+
+    /// Which hosts may be reached, or `None` when the file has no
+    /// `permissions.network` and every host may be.
+    #[must_use]
+    pub fn network(&self) -> Option<&NetworkRules> {
+        self.inner.network.as_ref()
+    }
+
+    /// The limits, in the order written. Each holds by itself.
+    #[must_use]
+    pub fn limits(&self) -> &[Limit] {
+        &self.inner.limits
+    }
+
+    /// What the file holds that is accepted but not enforced.
+    #[must_use]
+    pub fn unenforced(&self) -> &[Notice] {
+        &self.inner.unenforced
+    }
+
+    /// What is enforced as written, but is probably not what was meant: an entry
+    /// both allowed and blocked, a model that the agent uses and may not, an
+    /// empty allow list.
+    #[must_use]
+    pub fn warnings(&self) -> &[Notice] {
+        &self.inner.warnings
+    }
+}
+
+/// A remark about one field of a policy that loaded.
+///
+/// Displays as `agent.llm: describes the agent, restricts nothing`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    path: String,
+    message: String,
+}
+
+impl Notice {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The field, such as `agent.models.allowed_models[1]`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The remark.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}

@@ -1,0 +1,63 @@
+//! A look at YAML text before it is parsed.
+
+use std::collections::HashSet;
+
+use super::document::{MAX_NODES, line_and_column, too_many};
+use super::error::Draft;
+
+/// Refuses what the YAML parser would read at a cost out of proportion to the
+/// file, or differently from other parsers.
+pub(super) fn scan(text: &str) -> Result<(), Draft> {
+    let bytes = text.as_bytes();
+    let mut separators = 0_usize;
+    let mut anchors = HashSet::new();
+    let mut aliases = Vec::new();
+    for (at, &byte) in bytes.iter().enumerate() {
+        let previous = at.checked_sub(1).and_then(|at| bytes.get(at)).copied();
+        let rest = bytes.get(at + 1..).unwrap_or_default();
+        match byte {
+            // Nothing becomes a node without one of these before or after it.
+            b',' | b'[' | b'{' | b':' => separators += 1,
+            b'-' | b'?' if rest.first().is_none_or(|next| !next.is_ascii_graphic()) => {
+                separators += 1;
+            }
+            // A token can't begin right after a letter or digit: there the mark
+            // is part of a plain scalar.
+            b'&' | b'*' if !previous.is_some_and(|byte| byte.is_ascii_alphanumeric()) => {
+                let length = rest
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+                    .count();
+                let name = rest.get(..length).unwrap_or_default();
+                if name.is_empty() {
+                } else if byte == b'&' {
+                    anchors.insert(name);
+                } else {
+                    aliases.push((at, name));
+                }
+            }
+            // A line may begin after any of YAML's line breaks, some of which
+            // end in a byte above 0x7f.
+            b'%' if rest.starts_with(b"TAG")
+                && previous.is_none_or(|byte| !(b' '..=b'~').contains(&byte)) =>
+            {
+                return Err(Draft::new("", "tag directives are not supported")
+                    .help("remove the `%TAG` line")
+                    .located(line_and_column(text, at)));
+            }
+            _ => {}
+        }
+    }
+    if separators > MAX_NODES {
+        return Err(too_many());
+    }
+    // The parser numbers anchors in a way that can give an alias the value of
+    // another anchor once a name has been used twice. Without aliases the
+    // question does not arise.
+    if let Some((at, _)) = aliases.into_iter().find(|(_, name)| anchors.contains(name)) {
+        return Err(Draft::new("", "anchors and aliases are not supported")
+            .help("write the value out where it is used")
+            .located(line_and_column(text, at)));
+    }
+    Ok(())
+}

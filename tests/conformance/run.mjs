@@ -1,0 +1,669 @@
+// Runs the real, unmodified `openai` and `@openai/agents` packages against
+// `sekuire-gateway`, with `@copilotkit/aimock` as the provider behind it:
+//
+//     client -> sekuire-gateway -> aimock
+//
+// Every case runs plain and streaming, on the chat completions API, and counts
+// the HTTP attempts of the client and the requests that reached the provider.
+//
+//   SEKUIRE_GATEWAY   path of the gateway binary (required)
+//   SEKUIRE_POLICIES  folder of the policies (default ../../policies)
+//   SEKUIRE_SLOW=1    adds the case that waits for a rate limit window to pass
+//   SEKUIRE_ONLY=TEXT runs only the cases whose name contains TEXT
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { LLMock } from '@copilotkit/aimock';
+import {
+  Agent,
+  OpenAIProvider,
+  Runner,
+  setDefaultModelProvider,
+  setDefaultOpenAIClient,
+  setOpenAIAPI,
+  setTracingDisabled,
+  tool as agentTool,
+} from '@openai/agents';
+import OpenAI, { APIError, PermissionDeniedError, RateLimitError } from 'openai';
+
+const HERE = path.dirname(fileURLToPath(import.meta.url));
+const GATEWAY = process.env.SEKUIRE_GATEWAY && path.resolve(process.env.SEKUIRE_GATEWAY);
+const POLICIES = path.resolve(process.env.SEKUIRE_POLICIES ?? path.join(HERE, '../../policies'));
+const POLICY = 'research-assistant-loopback.yml';
+const ROOMY_POLICY = 'conformance-roomy.yml'; // the same, with a higher request limit
+const SLOW = process.env.SEKUIRE_SLOW === '1';
+
+const TEST_TIMEOUT_MS = 15_000;
+const RUN_TIMEOUT_MS = 170_000;
+
+// Nothing of the caller's environment may change what the clients do.
+for (const name of Object.keys(process.env)) {
+  if (/^OPENAI_/.test(name)) delete process.env[name];
+}
+
+// ---------------------------------------------------------------- provider
+
+// The provider refuses any other key: the gateway has to pass the client's on.
+const API_KEY = 'sk-conformance';
+
+const PROVIDER_TEXT = 'Paris has about two million inhabitants, and many cafés.';
+const BEFORE_THE_CALL = 'Let me tidy up first.';
+const TOOL_ANSWER = 'The sum is 5.';
+
+// Envelope values are fixed, so that two answers to one request are equal.
+const FIXED = { id: 'chatcmpl-conformance', created: 1700000000 };
+
+const CALCULATOR = { name: 'calculator', arguments: '{"a":2,"b":3}', id: 'call_calculator' };
+const FILE_DELETE = { name: 'file_delete', arguments: '{"path":"notes.txt"}', id: 'call_delete' };
+const SEND_EMAIL = { name: 'send_email', arguments: '{"to":"someone"}', id: 'call_email' };
+
+// aimock answers by the last user message; `hasToolResult` tells a first turn
+// from the turn that follows a tool's execution.
+function script(mock) {
+  const turns = (prompt, first) => {
+    mock.on({ userMessage: prompt, hasToolResult: false }, { ...FIXED, ...first });
+    mock.on({ userMessage: prompt, hasToolResult: true }, { ...FIXED, content: TOOL_ANSWER });
+  };
+  mock.on({ userMessage: 'say something' }, { ...FIXED, content: PROVIDER_TEXT });
+  turns('add two and three', { toolCalls: [CALCULATOR] });
+  turns('delete my notes', { toolCalls: [FILE_DELETE] });
+  turns('tidy up my desk', { content: BEFORE_THE_CALL, toolCalls: [FILE_DELETE] });
+  turns('send an e-mail', { toolCalls: [SEND_EMAIL] });
+  turns('add, then delete', { toolCalls: [CALCULATOR, FILE_DELETE] });
+  mock.on(
+    { userMessage: 'break off' },
+    { ...FIXED, content: PROVIDER_TEXT },
+    { chunkSize: 5, latency: 20, truncateAfterChunks: 3 },
+  );
+}
+
+// ----------------------------------------------------------------- gateway
+
+class Gateway {
+  static running = new Set();
+
+  static async start(policy, upstream) {
+    const gateway = new Gateway();
+    const args = ['serve', '--policy', policy, '--listen', '127.0.0.1:0', '--upstream', upstream];
+    gateway.stdout = '';
+    gateway.stderr = '';
+    gateway.child = spawn(GATEWAY, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    Gateway.running.add(gateway);
+    gateway.child.stdout.setEncoding('utf8').on('data', (text) => (gateway.stdout += text));
+    gateway.child.stderr.setEncoding('utf8').on('data', (text) => (gateway.stderr += text));
+    gateway.exit = new Promise((resolve) => {
+      gateway.child.once('error', (error) => resolve({ error }));
+      gateway.child.once('exit', (code, signal) => resolve({ code, signal }));
+    });
+
+    let gone;
+    gateway.exit.then((how) => {
+      gone = how;
+      Gateway.running.delete(gateway);
+    });
+    for (let waited = 0; waited < 10_000; waited += 20) {
+      const line = /^listening on (http:\/\/\S+)\n/.exec(gateway.stdout);
+      if (line) {
+        gateway.url = line[1];
+        return gateway;
+      }
+      if (gone) break;
+      await sleep(20);
+    }
+    gateway.kill();
+    const why = gone ? `ended (${gone.error?.message ?? `exit ${gone.code ?? gone.signal}`})` : 'said nothing';
+    throw new Error(`the gateway ${why} before it listened\nstdout: ${gateway.stdout}\nstderr: ${gateway.stderr}`);
+  }
+
+  async stop() {
+    this.child.kill('SIGTERM');
+    return Promise.race([this.exit, sleep(5_000).then(() => ({ timeout: true }))]);
+  }
+
+  kill() {
+    this.child.kill('SIGKILL');
+  }
+}
+
+// ----------------------------------------------------------------- clients
+
+// An unmodified client; `fetch` is the SDK's own option, used for counting.
+function newClient(origin, options = {}) {
+  const client = new OpenAI({
+    apiKey: API_KEY,
+    baseURL: `${origin}/v1`,
+    fetch: (...args) => {
+      client.attempts += 1;
+      return fetch(...args);
+    },
+    ...options,
+  });
+  client.attempts = 0;
+  return client;
+}
+
+const SCHEMA = (properties) => ({
+  type: 'object',
+  properties,
+  required: Object.keys(properties),
+  additionalProperties: false,
+});
+const PARAMETERS = {
+  calculator: SCHEMA({ a: { type: 'number' }, b: { type: 'number' } }),
+  file_delete: SCHEMA({ path: { type: 'string' } }),
+  send_email: SCHEMA({ to: { type: 'string' } }),
+};
+const declaration = (name) => ({
+  type: 'function',
+  function: { name, description: name, parameters: PARAMETERS[name], strict: true },
+});
+
+// The application's tools. Each says that it ran.
+function newTools(names) {
+  const executed = [];
+  const bodies = {
+    calculator: ({ a, b }) => String(a + b),
+    file_delete: () => 'deleted',
+    send_email: () => 'sent',
+  };
+  const table = Object.fromEntries(
+    names.map((name) => [
+      name,
+      (args) => {
+        executed.push(name);
+        return bodies[name](args);
+      },
+    ]),
+  );
+  return { table, executed };
+}
+
+// Each driver runs an agent: it asks the model, executes the tools that the
+// answer calls, and asks again until the model answers with text.
+//   tools     what the application can execute
+//   declare   what its request declares (an application can hold more)
+//   seen      collects every chunk or event that reached the application
+
+// What applications write themselves around `create`.
+const viaCreate = {
+  name: 'openai create',
+  streamsChunks: true,
+  ask: async ({ client, request, stream, seen }) => {
+    if (!stream) return (await client.chat.completions.create(request)).choices[0].message;
+    const message = { role: 'assistant', content: '', tool_calls: [] };
+    for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
+      seen.push(chunk);
+      const delta = chunk.choices[0]?.delta ?? {};
+      message.content += delta.content ?? '';
+      for (const part of delta.tool_calls ?? []) {
+        const call = (message.tool_calls[part.index] ??= {
+          id: part.id,
+          type: 'function',
+          function: { name: part.function.name, arguments: '' },
+        });
+        call.function.arguments += part.function.arguments ?? '';
+      }
+    }
+    if (!message.tool_calls.length) delete message.tool_calls;
+    return message;
+  },
+};
+
+// The SDK's own accumulators, `parse` and `stream`.
+const viaHelpers = {
+  name: 'openai parse/stream',
+  streamsChunks: true,
+  ask: async ({ client, request, stream, seen }) => {
+    if (!stream) return (await client.chat.completions.parse(request)).choices[0].message;
+    const answer = client.chat.completions.stream(request);
+    for await (const chunk of answer) seen.push(chunk);
+    return (await answer.finalChatCompletion()).choices[0].message;
+  },
+};
+
+for (const driver of [viaCreate, viaHelpers]) {
+  driver.run = async ({ client, model, prompt, stream, tools, declare, seen }) => {
+    const messages = [{ role: 'user', content: prompt }];
+    for (let turn = 0; turn < 4; turn += 1) {
+      const request = { model, messages };
+      if (declare.length) request.tools = declare.map(declaration);
+      const message = await driver.ask({ client, request, stream, seen });
+      if (!message.tool_calls?.length) return message.content;
+      messages.push({ role: 'assistant', content: message.content, tool_calls: message.tool_calls.map(plainCall) });
+      for (const call of message.tool_calls) {
+        const content = tools[call.function.name](JSON.parse(call.function.arguments));
+        messages.push({ role: 'tool', tool_call_id: call.id, content });
+      }
+    }
+    throw new Error('the agent did not come to an end');
+  };
+}
+const plainCall = ({ id, function: { name, arguments: args } }) => ({
+  id,
+  type: 'function',
+  function: { name, arguments: args },
+});
+
+// The Agents SDK.
+const viaAgents = {
+  name: '@openai/agents',
+  run: async ({ client, model, prompt, stream, tools, declare, seen }) => {
+    setDefaultOpenAIClient(client);
+    // The default provider keeps the first default client it saw: take a new one.
+    setDefaultModelProvider(new OpenAIProvider());
+    const runner = new Runner();
+    const names = Object.keys(tools);
+    const sameAsHeld = names.join() === declare.join();
+    const agent = new Agent({
+      name: 'Research Assistant',
+      instructions: 'Help.',
+      model,
+      tools: names.map((name) =>
+        agentTool({
+          name,
+          description: name,
+          parameters: PARAMETERS[name],
+          strict: true,
+          execute: tools[name],
+          errorFunction: null,
+        }),
+      ),
+      // The SDK's own way to say what the request carries.
+      modelSettings: sameAsHeld ? {} : { providerData: { tools: declare.map(declaration) } },
+    });
+    if (!stream) return (await runner.run(agent, prompt, { maxTurns: 4 })).finalOutput;
+    const result = await runner.run(agent, prompt, { maxTurns: 4, stream: true });
+    for await (const event of result) seen.push(event);
+    await result.completed;
+    return result.finalOutput;
+  },
+};
+
+// ------------------------------------------------------------------- cases
+
+const cases = [];
+const test = (name, body, timeout = TEST_TIMEOUT_MS) => cases.push({ name, body, timeout });
+
+let mock; // the provider
+let gateway; // the gateway with the roomy policy
+let passed = 0;
+const failed = [];
+let policies; // a temporary copy of the policies, with the roomy one added
+
+// Runs one agent and says what happened. Never rejects.
+async function attempt(driver, options) {
+  const { origin = gateway.url, model = 'gpt-4o-mini', stream, prompt, clientOptions } = options;
+  const client = options.client ?? newClient(origin, clientOptions);
+  const held = options.tools ?? [];
+  const { table, executed } = newTools(held);
+  const seen = [];
+  const before = { attempts: client.attempts, upstream: mock.getRequests().length };
+  let text;
+  let error;
+  try {
+    text = await driver.run({ client, model, prompt, stream, tools: table, declare: options.declare ?? held, seen });
+  } catch (caught) {
+    error = caught;
+  }
+  return {
+    text,
+    error,
+    executed,
+    seen,
+    attempts: client.attempts - before.attempts,
+    upstream: mock.getRequests().length - before.upstream,
+  };
+}
+
+function assertAnswered(outcome, text, { requests, executed = [] }) {
+  if (outcome.error) throw outcome.error;
+  assert.equal(outcome.text, text);
+  assert.deepEqual(outcome.executed, executed, 'tools executed');
+  assert.equal(outcome.attempts, requests, 'attempts of the client');
+  assert.equal(outcome.upstream, requests, 'requests upstream');
+}
+
+// One refusal: the SDK's own typed error, no retry, nothing executed.
+function assertRefused(outcome, { type, status, code, message, upstream }) {
+  const { error } = outcome;
+  assert.ok(error, `no error; the agent answered ${JSON.stringify(outcome.text)}`);
+  assert.ok(error instanceof type, `${type.name} expected, not ${error.stack}`);
+  assert.equal(error.code, code);
+  assert.equal(error.status, status);
+  assert.ok(error.message.includes(message), `message: ${error.message}`);
+  assert.deepEqual(outcome.executed, [], 'tools executed');
+  assert.equal(outcome.attempts, 1, 'attempts of the client');
+  assert.equal(outcome.upstream, upstream, 'requests upstream');
+}
+
+function assertRefusedRequest(outcome, code, message) {
+  assertRefused(outcome, { type: PermissionDeniedError, status: 403, code, message, upstream: 0 });
+  assert.equal(outcome.error.type, 'policy_violation');
+  assert.equal(outcome.error.headers.get('x-should-retry'), 'false');
+}
+
+// An answer refused after the call: 403 before the head of a JSON answer, an
+// error inside a stream whose head has already left.
+function assertRefusedAnswer(outcome, stream, code, message) {
+  const type = stream ? APIError : PermissionDeniedError;
+  assertRefused(outcome, { type, status: stream ? undefined : 403, code, message, upstream: 1 });
+  assert.equal(outcome.error.type, 'policy_violation');
+}
+
+for (const driver of [viaCreate, viaHelpers, viaAgents]) {
+  for (const stream of [false, true]) {
+    const label = (name) => `${driver.name}, ${stream ? 'streaming' : 'plain'}: ${name}`;
+
+    test(label('text answer'), async () => {
+      const outcome = await attempt(driver, { stream, prompt: 'say something' });
+      assertAnswered(outcome, PROVIDER_TEXT, { requests: 1 });
+      if (stream && driver.streamsChunks) {
+        // Role, three pieces of text, finish: as many events as the provider sent.
+        assert.equal(outcome.seen.length, 5);
+      }
+    });
+
+    test(label('an allowed tool call is executed'), async () => {
+      const outcome = await attempt(driver, { stream, prompt: 'add two and three', tools: ['calculator'] });
+      assertAnswered(outcome, TOOL_ANSWER, { requests: 2, executed: ['calculator'] });
+      const sent = mock.getLastRequest().body.messages.at(-1);
+      assert.equal(sent.role, 'tool');
+      assert.equal(sent.content, '5');
+    });
+
+    // Says that the cases below can fail: the same agent, without the gateway.
+    test(label('control, no gateway: a forbidden tool runs'), async () => {
+      const outcome = await attempt(driver, {
+        origin: mock.url,
+        stream,
+        prompt: 'delete my notes',
+        tools: ['calculator', 'file_delete'],
+        declare: ['calculator'],
+      });
+      assertAnswered(outcome, TOOL_ANSWER, { requests: 2, executed: ['file_delete'] });
+    });
+
+    test(label('a blocked tool in the answer'), async () => {
+      const outcome = await attempt(driver, {
+        stream,
+        prompt: 'delete my notes',
+        tools: ['calculator', 'file_delete'],
+        declare: ['calculator'],
+      });
+      assertRefusedAnswer(outcome, stream, 'tool_blocked', 'Tool file_delete is blocked');
+      assert.ok(!JSON.stringify(outcome.seen).includes('file_delete'), 'the call reached the application');
+    });
+
+    test(label('text, then a blocked tool in the answer'), async () => {
+      const outcome = await attempt(driver, {
+        stream,
+        prompt: 'tidy up my desk',
+        tools: ['calculator', 'file_delete'],
+        declare: ['calculator'],
+      });
+      assertRefusedAnswer(outcome, stream, 'tool_blocked', 'Tool file_delete is blocked');
+      const seen = JSON.stringify(outcome.seen);
+      assert.ok(!seen.includes('file_delete'), 'the call reached the application');
+      if (stream && driver.streamsChunks) {
+        const text = outcome.seen.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('');
+        assert.equal(text, BEFORE_THE_CALL, 'the text before the call');
+      }
+    });
+
+    test(label('a tool off the list in the answer'), async () => {
+      const outcome = await attempt(driver, {
+        stream,
+        prompt: 'send an e-mail',
+        tools: ['calculator', 'send_email'],
+        declare: ['calculator'],
+      });
+      assertRefusedAnswer(outcome, stream, 'tool_not_allowed', 'Tool send_email is not in the allowlist');
+    });
+
+    test(label('a blocked tool beside an allowed one: neither runs'), async () => {
+      const outcome = await attempt(driver, {
+        stream,
+        prompt: 'add, then delete',
+        tools: ['calculator', 'file_delete'],
+        declare: ['calculator'],
+      });
+      assertRefusedAnswer(outcome, stream, 'tool_blocked', 'Tool file_delete is blocked');
+    });
+
+    test(label('a blocked tool declared'), async () => {
+      const tools = ['calculator', 'file_delete'];
+      const outcome = await attempt(driver, { stream, prompt: 'delete my notes', tools });
+      assertRefusedRequest(outcome, 'tool_blocked', 'Tool file_delete is blocked');
+    });
+
+    test(label('a tool off the list declared'), async () => {
+      const tools = ['calculator', 'send_email'];
+      const outcome = await attempt(driver, { stream, prompt: 'send an e-mail', tools });
+      assertRefusedRequest(outcome, 'tool_not_allowed', 'Tool send_email is not in the allowlist');
+    });
+
+    test(label('a blocked model'), async () => {
+      const outcome = await attempt(driver, { stream, prompt: 'say something', model: 'gpt-3.5-turbo' });
+      assertRefusedRequest(outcome, 'model_blocked', 'Model gpt-3.5-turbo is not allowed');
+    });
+
+    test(label('a model off the list'), async () => {
+      const outcome = await attempt(driver, { stream, prompt: 'say something', model: 'gpt-4.1' });
+      assertRefusedRequest(outcome, 'model_not_allowed', 'Model gpt-4.1 is not in the allowlist');
+    });
+
+    test(label('rate limit: ten pass, the eleventh is refused'), async () => {
+      const limited = await Gateway.start(path.join(policies, POLICY), mock.url);
+      try {
+        const client = newClient(limited.url, { maxRetries: 0 });
+        const ask = (model) => attempt(driver, { client, stream, model, prompt: 'say something' });
+        // A request that a rule refuses does not spend the limit.
+        assertRefusedRequest(await ask('gpt-3.5-turbo'), 'model_blocked', 'Model gpt-3.5-turbo is not allowed');
+        for (let n = 1; n <= 10; n += 1) assertAnswered(await ask('gpt-4o'), PROVIDER_TEXT, { requests: 1 });
+
+        const outcome = await ask('gpt-4o-mini');
+        const message = 'Rate limit exceeded: 10 requests per minute';
+        const code = 'rate_limit_exceeded';
+        assertRefused(outcome, { type: RateLimitError, status: 429, code, message, upstream: 0 });
+        assertWait(outcome.error.headers);
+      } finally {
+        limited.kill();
+      }
+    });
+
+    test(label('an error of the provider is the client\'s to retry'), async () => {
+      mock.nextRequestError(500, { message: 'try again', type: 'server_error' });
+      const outcome = await attempt(driver, { stream, prompt: 'say something' });
+      assertAnswered(outcome, PROVIDER_TEXT, { requests: 2 });
+    });
+  }
+}
+
+function assertWait(headers) {
+  const seconds = headers.get('retry-after');
+  assert.match(seconds ?? 'missing', /^[0-9]+$/, 'retry-after is an integer');
+  assert.ok(Number(seconds) >= 1 && Number(seconds) <= 60, `retry-after: ${seconds}`);
+  const milliseconds = Number(headers.get('retry-after-ms'));
+  assert.ok(milliseconds > 0, `retry-after-ms: ${headers.get('retry-after-ms')}`);
+  assert.ok(Math.ceil(milliseconds / 1000) <= Number(seconds), 'retry-after is rounded up');
+  assert.notEqual(headers.get('x-should-retry'), 'false');
+}
+
+// The SDK's own agent loop.
+for (const stream of [false, true]) {
+  test(`openai runTools, ${stream ? 'streaming' : 'plain'}: an allowed tool call is executed`, async () => {
+    const { table, executed } = newTools(['calculator']);
+    const client = newClient(gateway.url);
+    const runner = client.chat.completions.runTools({
+      model: 'gpt-4o-mini',
+      stream,
+      messages: [{ role: 'user', content: 'add two and three' }],
+      tools: [
+        {
+          type: 'function',
+          function: { ...declaration('calculator').function, parse: JSON.parse, function: table.calculator },
+        },
+      ],
+    });
+    assert.equal(await runner.finalContent(), TOOL_ANSWER);
+    assert.deepEqual(executed, ['calculator']);
+    assert.equal(client.attempts, 2);
+  });
+}
+
+// What is allowed arrives as the provider sent it.
+for (const prompt of ['say something', 'add two and three']) {
+  for (const [form, extra] of [
+    ['plain', { stream: false }],
+    ['streaming', { stream: true }],
+    ['streaming with usage', { stream: true, stream_options: { include_usage: true } }],
+  ]) {
+    test(`bytes, ${form}: "${prompt}" passes untouched`, async () => {
+      const body = JSON.stringify({
+        model: 'gpt-4o-mini',
+        ...extra,
+        messages: [{ role: 'user', content: prompt }],
+      });
+      const fetchFrom = async (origin) => {
+        const headers = { 'content-type': 'application/json', authorization: `Bearer ${API_KEY}` };
+        const answer = await fetch(`${origin}/v1/chat/completions`, { method: 'POST', headers, body });
+        return { status: answer.status, type: answer.headers.get('content-type'), body: await answer.text() };
+      };
+      const direct = await fetchFrom(mock.url);
+      assert.equal(direct.status, 200);
+      assert.deepEqual(await fetchFrom(gateway.url), direct);
+    });
+  }
+}
+
+test('openai create, streaming: a stream that breaks off is an error', async () => {
+  const outcome = await attempt(viaCreate, { stream: true, prompt: 'break off' });
+  assert.ok(outcome.error, 'a broken stream ended as if it were whole');
+  assert.equal(outcome.attempts, 1);
+});
+
+if (SLOW) {
+  test(
+    'openai create, plain: a client with default retries waits for the limit and gets its answer',
+    async () => {
+      const limited = await Gateway.start(path.join(policies, POLICY), mock.url);
+      try {
+        const client = newClient(limited.url);
+        for (let n = 1; n <= 11; n += 1) {
+          const outcome = await attempt(viaCreate, { client, stream: false, prompt: 'say something' });
+          if (outcome.error) throw outcome.error;
+          assert.equal(outcome.attempts, n <= 10 ? 1 : 2);
+        }
+      } finally {
+        limited.kill();
+      }
+    },
+    75_000,
+  );
+}
+
+// Last, because it ends the gateway that the cases above share.
+test('the gateway said one line on stdout and stops on SIGTERM', async () => {
+  const how = await gateway.stop();
+  assert.deepEqual(how, { code: 0, signal: null });
+  assert.match(gateway.stdout, /^listening on http:\/\/127\.0\.0\.1:[1-9][0-9]*\n$/);
+});
+
+// -------------------------------------------------------------------- main
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function preparePolicies() {
+  const source = path.join(POLICIES, POLICY);
+  if (!existsSync(source)) throw new Error(`${source}: not found; set SEKUIRE_POLICIES`);
+  const folder = mkdtempSync(path.join(tmpdir(), 'sekuire-conformance-'));
+  cpSync(POLICIES, folder, { recursive: true });
+  const text = readFileSync(source, 'utf8');
+  const roomy = text.replace(/requests_per_minute: 10$/m, 'requests_per_minute: 100000');
+  if (roomy === text) throw new Error(`${source}: no line "requests_per_minute: 10"`);
+  writeFileSync(path.join(folder, ROOMY_POLICY), roomy);
+  return folder;
+}
+
+async function withTimeout(body, ms) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done after ${ms} ms`)), ms);
+  });
+  try {
+    await Promise.race([body(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// An error with its cause, and only the frames of this file.
+function indented(error) {
+  const lines = String(error?.stack ?? error).split('\n');
+  const told = lines.filter((line) => !/^ +at /.test(line) || line.includes('run.mjs'));
+  if (error?.cause) told.push(`caused by ${error.cause}`);
+  return told.map((line) => `      ${line}`).join('\n');
+}
+
+function cleanUp() {
+  for (const left of Gateway.running) left.kill();
+  if (policies) rmSync(policies, { recursive: true, force: true });
+}
+
+async function main() {
+  if (!GATEWAY) throw new Error('SEKUIRE_GATEWAY: set it to the path of sekuire-gateway');
+  setOpenAIAPI('chat_completions');
+  setTracingDisabled(true);
+  policies = preparePolicies();
+  mock = new LLMock({ port: 0, host: '127.0.0.1', journalMaxEntries: 0, auth: { apiKeys: [API_KEY] } });
+  script(mock);
+  await mock.start();
+  gateway = await Gateway.start(path.join(policies, ROOMY_POLICY), mock.url);
+
+  const only = process.env.SEKUIRE_ONLY;
+  const chosen = only ? cases.filter(({ name }) => name.includes(only)) : cases;
+  for (const { name, body, timeout } of chosen) {
+    const start = performance.now();
+    try {
+      await withTimeout(body, timeout);
+      passed += 1;
+      console.log(`ok    ${name} (${Math.round(performance.now() - start)} ms)`);
+    } catch (error) {
+      failed.push(name);
+      console.log(`FAIL  ${name}\n${indented(error)}`);
+    }
+  }
+  if (failed.length) {
+    console.log(`\nThe gateway's stderr ends:\n${gateway.stderr.slice(-4000)}`);
+    console.log(`Failed:\n${failed.map((name) => `  ${name}`).join('\n')}`);
+  }
+  console.log(`${passed} passed, ${failed.length} failed`);
+  return failed.length || !passed ? 1 : 0;
+}
+
+const watchdog = setTimeout(() => {
+  console.log(`the run is not done after ${RUN_TIMEOUT_MS} ms\n${passed} passed, ${failed.length + 1} failed`);
+  cleanUp();
+  process.exit(1);
+}, RUN_TIMEOUT_MS);
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    cleanUp();
+    process.exit(1);
+  });
+}
+
+let status = 2;
+try {
+  status = await main();
+} catch (error) {
+  console.log(`${error.message}\n0 passed, 1 failed`);
+}
+clearTimeout(watchdog);
+cleanUp();
+process.exit(status);

@@ -1,0 +1,10 @@
+//! The `sekuire-gateway` binary as its users meet it: a process, its output, and its connections.
+
+#![cfg(test)]
+
+mod check;
+mod forwarding;
+mod lifetime;
+mod refusals;
+mod start;
+mod support;
