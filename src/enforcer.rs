@@ -7,8 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::{Call, Clock, Exceeded, Ledger, LimitSpec, Refusal, Scope, SystemClock, Ticket, Unit};
-use crate::policy::{Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy};
+use crate::limits::{
+    Call, Clock, Exceeded, Ledger, LimitSpec, Refusal, Scope, SystemClock, Ticket, Unit,
+};
+use crate::policy::{
+    Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy,
+};
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 use crate::wire::request::RequestFacts;
 use crate::wire::tool::{self, Kind, Tool};
@@ -213,11 +217,17 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Rule::RateLimitExceeded`] or [`Rule::TokenBudgetExceeded`], in [`Mode::Block`].
     pub fn enforce_rate_limit(&self, what: RateLimit) -> Result<(), PolicyViolation> {
-        let call = Call { agent: self.agent.clone(), models: self.no_models.clone() };
+        let call = Call {
+            agent: self.agent.clone(),
+            models: self.no_models.clone(),
+        };
         let now = self.clock.now();
         let result = match what {
             RateLimit::Request => self.ledger.charge_request(now, &call),
-            RateLimit::Tokens(tokens) => self.ledger.charge_tokens(now, &call, tokens).map_err(Refusal::Exceeded),
+            RateLimit::Tokens(tokens) => self
+                .ledger
+                .charge_tokens(now, &call, tokens)
+                .map_err(Refusal::Exceeded),
         };
         self.answer(result.map_err(|refusal| self.limit_violation(refusal, Seen::Question)))
     }
@@ -241,18 +251,28 @@ impl PolicyEnforcer {
         used.into_iter()
             .filter_map(|usage| {
                 let limit = limits.get(usage.limit)?.clone();
-                Some(LimitUsage { limit, used: usage.used, reset: usage.reset })
+                Some(LimitUsage {
+                    limit,
+                    used: usage.used,
+                    reset: usage.reset,
+                })
             })
             .collect()
     }
 
     /// What a decision comes to in this mode, for questions.
     fn answer(&self, decision: Result<(), PolicyViolation>) -> Result<(), PolicyViolation> {
-        let Err(violation) = decision else { return Ok(()) };
+        let Err(violation) = decision else {
+            return Ok(());
+        };
         match self.mode {
             Mode::Block => return Err(violation),
-            Mode::Warn => tracing::warn!(agent = %self.agent, rule = %violation.rule(), "{violation}"),
-            Mode::Audit => tracing::info!(agent = %self.agent, rule = %violation.rule(), "{violation}"),
+            Mode::Warn => {
+                tracing::warn!(agent = %self.agent, rule = %violation.rule(), "{violation}")
+            }
+            Mode::Audit => {
+                tracing::info!(agent = %self.agent, rule = %violation.rule(), "{violation}")
+            }
         }
         Ok(())
     }
@@ -269,10 +289,19 @@ impl PolicyEnforcer {
             NameMatch::Allowed if !rules.is_restricted() || is_plain_name(model) => return Ok(()),
             _ => (Rule::ModelNotAllowed, "is not in the allowlist"),
         };
-        Err(PolicyViolation::new(rule, seen, format!("Model {} {reason}", shown(model))).with_value(model).with_param("model"))
+        Err(
+            PolicyViolation::new(rule, seen, format!("Model {} {reason}", shown(model)))
+                .with_value(model)
+                .with_param("model"),
+        )
     }
 
-    pub(crate) fn judge_tool(&self, name: &str, kind: Kind, seen: Seen) -> Result<(), PolicyViolation> {
+    pub(crate) fn judge_tool(
+        &self,
+        name: &str,
+        kind: Kind,
+        seen: Seen,
+    ) -> Result<(), PolicyViolation> {
         let rules = self.policy.tools();
         if !rules.is_restricted() {
             return Ok(());
@@ -282,18 +311,30 @@ impl PolicyEnforcer {
             NameMatch::Allowed if self.is_knowable(rules, name, kind) => return Ok(()),
             _ => (Rule::ToolNotAllowed, "is not in the allowlist"),
         };
-        Err(PolicyViolation::new(rule, seen, format!("Tool {} {reason}", shown(name))).with_value(name).with_param("tools"))
+        Err(
+            PolicyViolation::new(rule, seen, format!("Tool {} {reason}", shown(name)))
+                .with_value(name)
+                .with_param("tools"),
+        )
     }
 
     /// Matches a tool by its own name and, for a hosted tool, by every name that means the same.
     fn match_tool(&self, rules: &NameRules, name: &str) -> NameMatch {
         let own = rules.check(name);
-        let Some(family) = tool::hosted_family(name) else { return own };
+        let Some(family) = tool::hosted_family(name) else {
+            return own;
+        };
         let general = rules.check(family);
-        if own == NameMatch::Blocked || general == NameMatch::Blocked || self.hosted.blocked.contains(&family) {
+        if own == NameMatch::Blocked
+            || general == NameMatch::Blocked
+            || self.hosted.blocked.contains(&family)
+        {
             return NameMatch::Blocked;
         }
-        if own == NameMatch::Allowed || general == NameMatch::Allowed || self.hosted.allowed.contains(&family) {
+        if own == NameMatch::Allowed
+            || general == NameMatch::Allowed
+            || self.hosted.allowed.contains(&family)
+        {
             return NameMatch::Allowed;
         }
         NameMatch::NotListed
@@ -309,24 +350,50 @@ impl PolicyEnforcer {
         kind != Kind::Unknown || rules.allowed().is_some()
     }
 
-    pub(crate) fn judge_network(&self, host: &str, scheme: &str, seen: Seen) -> Result<(), PolicyViolation> {
-        let Some(rules) = self.policy.network() else { return Ok(()) };
+    pub(crate) fn judge_network(
+        &self,
+        host: &str,
+        scheme: &str,
+        seen: Seen,
+    ) -> Result<(), PolicyViolation> {
+        let Some(rules) = self.policy.network() else {
+            return Ok(());
+        };
         let (rule, message) = match rules.check(host, scheme) {
             NetworkMatch::Allowed => return Ok(()),
-            NetworkMatch::Disabled => (Rule::NetworkDisabled, "Network access is disabled".to_owned()),
-            NetworkMatch::TlsRequired => (Rule::NetworkTlsRequired, "TLS is required for network requests".to_owned()),
-            NetworkMatch::Blocked => (Rule::NetworkBlocked, format!("Domain {} is blocked by policy", shown(host))),
-            NetworkMatch::NotListed => (Rule::NetworkNotAllowed, format!("Domain {} is not in the allowlist", shown(host))),
+            NetworkMatch::Disabled => (
+                Rule::NetworkDisabled,
+                "Network access is disabled".to_owned(),
+            ),
+            NetworkMatch::TlsRequired => (
+                Rule::NetworkTlsRequired,
+                "TLS is required for network requests".to_owned(),
+            ),
+            NetworkMatch::Blocked => (
+                Rule::NetworkBlocked,
+                format!("Domain {} is blocked by policy", shown(host)),
+            ),
+            NetworkMatch::NotListed => (
+                Rule::NetworkNotAllowed,
+                format!("Domain {} is not in the allowlist", shown(host)),
+            ),
             _ => (
                 Rule::RequestUnreadable,
-                format!("host `{}` is not spelled in a way that network rules can be compared with", shown(host)),
+                format!(
+                    "host `{}` is not spelled in a way that network rules can be compared with",
+                    shown(host)
+                ),
             ),
         };
         Err(PolicyViolation::new(rule, seen, message).with_value(host))
     }
 
     /// The rules on what a request asks for: its models first, then its tools.
-    pub(crate) fn judge_request(&self, facts: &RequestFacts, deployment: Option<&str>) -> Result<(), PolicyViolation> {
+    pub(crate) fn judge_request(
+        &self,
+        facts: &RequestFacts,
+        deployment: Option<&str>,
+    ) -> Result<(), PolicyViolation> {
         let models = [deployment, facts.model.as_deref()];
         let further = facts.more_models.iter().map(String::as_str);
         for model in models.into_iter().flatten().chain(further) {
@@ -350,7 +417,10 @@ impl PolicyEnforcer {
                 .with_param("model"));
             }
         }
-        facts.tools.iter().try_for_each(|tool| self.judge_called(tool, Seen::Request))
+        facts
+            .tools
+            .iter()
+            .try_for_each(|tool| self.judge_called(tool, Seen::Request))
     }
 
     pub(crate) fn judge_called(&self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
@@ -358,16 +428,31 @@ impl PolicyEnforcer {
     }
 
     /// Counts a call that names these models in every window that applies.
-    pub(crate) fn admit<'m>(&self, now: Duration, models: impl Iterator<Item = &'m str>) -> Result<Ticket, PolicyViolation> {
-        let call = Call { agent: self.agent.clone(), models: self.model_limits(models) };
-        self.ledger.admit(now, &call).map_err(|refusal| self.limit_violation(refusal, Seen::Request))
+    pub(crate) fn admit<'m>(
+        &self,
+        now: Duration,
+        models: impl Iterator<Item = &'m str>,
+    ) -> Result<Ticket, PolicyViolation> {
+        let call = Call {
+            agent: self.agent.clone(),
+            models: self.model_limits(models),
+        };
+        self.ledger
+            .admit(now, &call)
+            .map_err(|refusal| self.limit_violation(refusal, Seen::Request))
     }
 
     /// Charges what an admitted call used. The charge stands also when it crosses a budget.
-    pub(crate) fn settle(&self, now: Duration, ticket: Ticket, tokens: u64) -> Result<(), PolicyViolation> {
-        self.ledger
-            .settle(now, &ticket, tokens)
-            .map_err(|exceeded| self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response).after_the_call())
+    pub(crate) fn settle(
+        &self,
+        now: Duration,
+        ticket: &Ticket,
+        tokens: u64,
+    ) -> Result<(), PolicyViolation> {
+        self.ledger.settle(now, ticket, tokens).map_err(|exceeded| {
+            self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
+                .after_the_call()
+        })
     }
 
     fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
@@ -390,11 +475,16 @@ impl PolicyEnforcer {
         let Exceeded { limit, wait } = match refusal {
             Refusal::Exceeded(exceeded) => exceeded,
             Refusal::KeysFull => {
-                return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded: too many agents are counted at once");
+                return PolicyViolation::new(
+                    Rule::RateLimitExceeded,
+                    seen,
+                    "Rate limit exceeded: too many agents are counted at once",
+                );
             }
         };
         let Some(limit) = self.policy.limits().get(limit) else {
-            return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded").with_retry_after(wait);
+            return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded")
+                .with_retry_after(wait);
         };
         let (rule, what) = match limit.unit() {
             LimitUnit::Tokens => (Rule::TokenBudgetExceeded, "Token budget exceeded"),
@@ -418,7 +508,15 @@ struct HostedEntries {
 
 impl HostedEntries {
     fn of(rules: &NameRules) -> Self {
-        let families = |entries: &[NamePattern]| entries.iter().filter_map(|entry| tool::hosted_family(entry.as_str())).collect();
-        Self { allowed: families(rules.allowed().unwrap_or_default()), blocked: families(rules.blocked()) }
+        let families = |entries: &[NamePattern]| {
+            entries
+                .iter()
+                .filter_map(|entry| tool::hosted_family(entry.as_str()))
+                .collect()
+        };
+        Self {
+            allowed: families(rules.allowed().unwrap_or_default()),
+            blocked: families(rules.blocked()),
+        }
     }
 }

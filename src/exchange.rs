@@ -26,7 +26,11 @@ use crate::wire::tool::Tool;
 
 const MIB: usize = 1 << 20;
 /// Headers by which some servers take another method than the one that was judged.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
 /// A call that names more tools than this is told with the first ones.
 const MAX_TOLD_TOOLS: usize = 64;
 
@@ -40,7 +44,11 @@ pub(crate) struct Caps {
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { request: 32 * MIB, answer: 64 * MIB, event: 64 * MIB }
+        Self {
+            request: 32 * MIB,
+            answer: 64 * MIB,
+            event: 64 * MIB,
+        }
     }
 }
 
@@ -64,7 +72,7 @@ pub(crate) enum Begin {
     /// Send it as it is and pass the answer on unread.
     Pass,
     /// Collect the body and show it to [`Exchange::request`].
-    Read(Exchange),
+    Read(Box<Exchange>),
 }
 
 /// What to do with an answer, judged by its head.
@@ -108,7 +116,7 @@ impl Governor {
             return Begin::Refuse(violation);
         }
         match self.judge_head(head, exchange.endpoint.as_ref(), lost) {
-            Ok(true) => Begin::Read(exchange),
+            Ok(true) => Begin::Read(Box::new(exchange)),
             Ok(false) => {
                 exchange.pass(Verdict::NotInspected);
                 Begin::Pass
@@ -129,7 +137,9 @@ impl Governor {
         if self.enforcer.policy().network().is_none() {
             return Ok(());
         }
-        let unreadable = |message: &'static str| PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message);
+        let unreadable = |message: &'static str| {
+            PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message)
+        };
         let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
             return Err(unreadable("network rules need the request's scheme and host, and its URI has none")
                 .with_help("place the layer where request URIs are absolute: around the client, above its connector"));
@@ -139,16 +149,26 @@ impl Governor {
         }
         let mut hosts = head.headers.get_all(header::HOST).iter();
         if let Some(host) = hosts.next() {
-            let same = host.to_str().is_ok_and(|host| same_host(host, authority.as_str(), scheme));
+            let same = host
+                .to_str()
+                .is_ok_and(|host| same_host(host, authority.as_str(), scheme));
             if !same || hosts.next().is_some() {
-                return Err(unreadable("the request's `host` header and its URI name different hosts"));
+                return Err(unreadable(
+                    "the request's `host` header and its URI name different hosts",
+                ));
             }
         }
-        self.enforcer.judge_network(authority.host(), scheme, Seen::Request)
+        self.enforcer
+            .judge_network(authority.host(), scheme, Seen::Request)
     }
 
     /// Whether the request is to be read (`true`) or passes unread (`false`).
-    fn judge_head(&self, head: &request::Parts, found: Option<&Endpoint>, lost: Option<NoEndpoint>) -> Result<bool, PolicyViolation> {
+    fn judge_head(
+        &self,
+        head: &request::Parts,
+        found: Option<&Endpoint>,
+        lost: Option<NoEndpoint>,
+    ) -> Result<bool, PolicyViolation> {
         if head.method == Method::CONNECT || head.headers.contains_key(header::UPGRADE) {
             return Err(PolicyViolation::new(
                 Rule::EndpointNotAllowed,
@@ -156,10 +176,17 @@ impl Governor {
                 "connection upgrades (WebSocket) are refused: their frames can't be inspected here",
             ));
         }
-        if METHOD_OVERRIDES.iter().any(|name| head.headers.contains_key(*name)) {
-            return Err(unreadable_request("a header overrides the request's method"));
+        if METHOD_OVERRIDES
+            .iter()
+            .any(|name| head.headers.contains_key(*name))
+        {
+            return Err(unreadable_request(
+                "a header overrides the request's method",
+            ));
         }
-        let Some(endpoint) = found else { return Err(no_endpoint(head, lost)) };
+        let Some(endpoint) = found else {
+            return Err(no_endpoint(head, lost));
+        };
         let name = endpoint_name(endpoint);
         if self.opened.contains(&name) {
             return Ok(false);
@@ -189,9 +216,16 @@ impl Governor {
 /// Whether a `host` header and a URI's authority are the same place.
 fn same_host(host: &str, authority: &str, scheme: &str) -> bool {
     let bare = |text: &str| -> String {
-        let default = if matches!(scheme, "https" | "wss") { ":443" } else { ":80" };
+        let default = if matches!(scheme, "https" | "wss") {
+            ":443"
+        } else {
+            ":80"
+        };
         let text = text.to_ascii_lowercase();
-        text.strip_suffix(default).unwrap_or(&text).trim_end_matches('.').to_owned()
+        text.strip_suffix(default)
+            .unwrap_or(&text)
+            .trim_end_matches('.')
+            .to_owned()
     };
     bare(host) == bare(authority)
 }
@@ -211,7 +245,8 @@ fn no_endpoint(head: &request::Parts, lost: Option<NoEndpoint>) -> PolicyViolati
             "`{method} {path}` is no known endpoint; if the API begins at another base path, name it with `SekuireLayer::base_path`"
         ),
     };
-    PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message).with_value(head.uri.path())
+    PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message)
+        .with_value(head.uri.path())
 }
 
 fn unreadable_request(message: impl Into<std::borrow::Cow<'static, str>>) -> PolicyViolation {
@@ -225,14 +260,21 @@ fn unreadable_answer(message: impl Into<std::borrow::Cow<'static, str>>) -> Poli
 /// One JSON content type, no encoding, one framing.
 fn judge_body_headers(headers: &HeaderMap) -> Result<(), PolicyViolation> {
     if content_type(headers) != Some(ContentType::Json) {
-        return Err(unreadable_request("the request's content type is not exactly one `application/json`"));
+        return Err(unreadable_request(
+            "the request's content type is not exactly one `application/json`",
+        ));
     }
     if is_encoded(headers) {
-        return Err(unreadable_request("the request's body is encoded (`content-encoding`) and can't be inspected"));
+        return Err(unreadable_request(
+            "the request's body is encoded (`content-encoding`) and can't be inspected",
+        ));
     }
-    let framed = headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING);
+    let framed = headers.contains_key(header::CONTENT_LENGTH)
+        && headers.contains_key(header::TRANSFER_ENCODING);
     if framed || headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
-        return Err(unreadable_request("the request states its length more than once"));
+        return Err(unreadable_request(
+            "the request states its length more than once",
+        ));
     }
     Ok(())
 }
@@ -255,14 +297,17 @@ fn content_type(headers: &HeaderMap) -> Option<ContentType> {
     for parameter in parts {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = value.trim().trim_matches('"');
-        if name.trim().eq_ignore_ascii_case("charset") && !(value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")) {
+        if name.trim().eq_ignore_ascii_case("charset")
+            && !(value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8"))
+        {
             return None;
         }
     }
     match essence.as_str() {
         "text/event-stream" => Some(ContentType::EventStream),
         "application/json" => Some(ContentType::Json),
-        other => (other.starts_with("application/") && other.ends_with("+json")).then_some(ContentType::Json),
+        other => (other.starts_with("application/") && other.ends_with("+json"))
+            .then_some(ContentType::Json),
     }
 }
 
@@ -341,7 +386,11 @@ impl Exchange {
     /// The most bytes of a request's body to collect. Without blocking nothing is refused, whatever its size: the
     /// body is the caller's own.
     pub(crate) fn request_cap(&self) -> usize {
-        if self.governor.blocks() { self.governor.caps.request } else { usize::MAX }
+        if self.governor.blocks() {
+            self.governor.caps.request
+        } else {
+            usize::MAX
+        }
     }
 
     /// Carries out a violation: refused in block mode (and told), noted otherwise.
@@ -383,7 +432,9 @@ impl Exchange {
         let facts = match read_chat(body, &mut Scratch::default()) {
             Ok(facts) => facts,
             Err(error) => {
-                self.decide_request(unreadable_request(format!("the request can't be read: {error}")))?;
+                self.decide_request(unreadable_request(format!(
+                    "the request can't be read: {error}"
+                )))?;
                 self.unread = true;
                 RequestFacts::default()
             }
@@ -391,17 +442,30 @@ impl Exchange {
         let governor = self.governor.clone();
         let enforcer = &governor.enforcer;
         self.note(&facts);
-        let deployment = self.endpoint.as_ref().and_then(|endpoint| endpoint.deployment.as_deref());
+        let deployment = self
+            .endpoint
+            .as_ref()
+            .and_then(|endpoint| endpoint.deployment.as_deref());
         if let Err(violation) = enforcer.judge_request(&facts, deployment) {
             self.decide_request(violation)?;
         }
-        let deployment = self.endpoint.as_ref().and_then(|endpoint| endpoint.deployment.as_deref());
-        let models = deployment.into_iter().chain(facts.model.as_deref()).chain(facts.more_models.iter().map(String::as_str));
+        let deployment = self
+            .endpoint
+            .as_ref()
+            .and_then(|endpoint| endpoint.deployment.as_deref());
+        let models = deployment
+            .into_iter()
+            .chain(facts.model.as_deref())
+            .chain(facts.more_models.iter().map(String::as_str));
         match enforcer.admit(self.started, models) {
             Ok(ticket) => self.ticket = Some(ticket),
             Err(violation) => self.decide_request(violation)?,
         }
-        let verdict = if self.unread { Verdict::NotInspected } else { self.verdict() };
+        let verdict = if self.unread {
+            Verdict::NotInspected
+        } else {
+            self.verdict()
+        };
         self.tell(Phase::Request, verdict, None);
         self.sent = true;
         Ok(())
@@ -429,13 +493,18 @@ impl Exchange {
         if !self.governor.blocks() {
             return;
         }
-        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        head.headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         // The body is whole by now: nothing is left to wait for or to send in pieces.
         head.headers.remove(header::EXPECT);
-        if head.version != Version::HTTP_2 && head.headers.remove(header::TRANSFER_ENCODING).is_some()
+        if head.version != Version::HTTP_2
+            && head.headers.remove(header::TRANSFER_ENCODING).is_some()
             || head.headers.contains_key(header::CONTENT_LENGTH)
         {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            head.headers
+                .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
     }
 
@@ -446,7 +515,10 @@ impl Exchange {
     }
 
     /// Judges an answer's head. In warn and audit modes an answer that can't be read is `None`: it passes.
-    pub(crate) fn answer(&mut self, head: &mut response::Parts) -> Result<Option<Answer>, PolicyViolation> {
+    pub(crate) fn answer(
+        &mut self,
+        head: &mut response::Parts,
+    ) -> Result<Option<Answer>, PolicyViolation> {
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
         match judge_answer_head(head) {
             Ok(answer) => {
@@ -471,21 +543,27 @@ impl Exchange {
         }
         if kind == Answer::Prose {
             if looks_like_an_answer(body) {
-                self.refuse_answer(unreadable_answer("the error answer is labelled as text but could be read as JSON or events"))?;
+                self.refuse_answer(unreadable_answer(
+                    "the error answer is labelled as text but could be read as JSON or events",
+                ))?;
                 self.unread = true;
             }
             return self.complete();
         }
         let mut facts = AnswerFacts::default();
         if let Err(error) = answer::read_chat(body, &mut Scratch::default(), &mut facts) {
-            self.refuse_answer(unreadable_answer(format!("the answer can't be read: {error}")))?;
+            self.refuse_answer(unreadable_answer(format!(
+                "the answer can't be read: {error}"
+            )))?;
             self.unread = true;
             return self.complete();
         }
         self.usage = facts.usage.and_then(Usage::tokens);
         self.text = facts.text;
         if facts.choices.iter().any(|index| *index >= self.choices) {
-            self.refuse_answer(unreadable_answer("the answer holds a choice that the request didn't ask for"))?;
+            self.refuse_answer(unreadable_answer(
+                "the answer holds a choice that the request didn't ask for",
+            ))?;
         }
         for name in facts.parts.into_iter().flat_map(|part| part.names) {
             self.called(&Tool::function(name.text), Seen::Response)?;
@@ -503,7 +581,10 @@ impl Exchange {
     }
 
     /// Carries out a violation in the answer: the call ends with it in block mode.
-    pub(crate) fn refuse_answer(&mut self, violation: PolicyViolation) -> Result<(), PolicyViolation> {
+    pub(crate) fn refuse_answer(
+        &mut self,
+        violation: PolicyViolation,
+    ) -> Result<(), PolicyViolation> {
         let refused = self.decide(violation);
         if refused.is_err() {
             self.finish_with(None, End::Violation);
@@ -511,7 +592,11 @@ impl Exchange {
         refused
     }
 
-    pub(crate) fn unreadable(&mut self, error: WireError, seen: Seen) -> Result<(), PolicyViolation> {
+    pub(crate) fn unreadable(
+        &mut self,
+        error: WireError,
+        seen: Seen,
+    ) -> Result<(), PolicyViolation> {
         self.unread = true;
         self.refuse_answer(unreadable_answer(format!("the answer can't be read: {error}")).at(seen))
     }
@@ -537,7 +622,8 @@ impl Exchange {
     /// Clients stop reading here, so an exchange that is dropped from now on has ended well.
     pub(crate) fn charge(&mut self) -> Result<(), PolicyViolation> {
         self.whole = true;
-        self.settle(None).or_else(|violation| self.refuse_answer(violation))
+        self.settle(None)
+            .or_else(|violation| self.refuse_answer(violation))
     }
 
     /// The answer is whole and its body has ended.
@@ -554,10 +640,12 @@ impl Exchange {
 
     /// Settles once; `tokens` overrides what is known of the answer.
     fn settle(&mut self, tokens: Option<u64>) -> Result<(), PolicyViolation> {
-        let Some(ticket) = self.ticket.take() else { return Ok(()) };
+        let Some(ticket) = self.ticket.take() else {
+            return Ok(());
+        };
         let tokens = tokens.unwrap_or_else(|| self.tokens());
         let enforcer = &self.governor.enforcer;
-        enforcer.settle(enforcer.now(), ticket, tokens)
+        enforcer.settle(enforcer.now(), &ticket, tokens)
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.
@@ -618,7 +706,14 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if self.sent {
             // Whoever leaves early pays for the prompt and for what was seen of the answer.
-            self.finish_with(None, if self.whole { End::Complete } else { End::Dropped });
+            self.finish_with(
+                None,
+                if self.whole {
+                    End::Complete
+                } else {
+                    End::Dropped
+                },
+            );
         }
     }
 }
@@ -627,28 +722,49 @@ impl Drop for Exchange {
 fn judge_answer_head(head: &response::Parts) -> Result<Answer, PolicyViolation> {
     let status = head.status;
     if status.is_redirection() {
-        return Err(unreadable_answer(format!("the server redirects ({}), and following it would leave the policy", status.as_u16()))
-            .with_help("point the client at the final address"));
+        return Err(unreadable_answer(format!(
+            "the server redirects ({}), and following it would leave the policy",
+            status.as_u16()
+        ))
+        .with_help("point the client at the final address"));
     }
     if status.is_informational() {
-        return Err(unreadable_answer("the server switches protocols, which can't be inspected"));
+        return Err(unreadable_answer(
+            "the server switches protocols, which can't be inspected",
+        ));
     }
     if is_encoded(&head.headers) {
-        return Err(unreadable_answer("the answer is encoded (`content-encoding`) and can't be inspected")
-            .with_help("the layer asks for `identity`; a server or proxy below it ignored that"));
+        return Err(unreadable_answer(
+            "the answer is encoded (`content-encoding`) and can't be inspected",
+        )
+        .with_help("the layer asks for `identity`; a server or proxy below it ignored that"));
     }
     match content_type(&head.headers) {
         Some(ContentType::Json) => Ok(Answer::Document),
         Some(ContentType::EventStream) => Ok(Answer::Stream),
-        None if status.is_client_error() || status.is_server_error() || status == StatusCode::NO_CONTENT => Ok(Answer::Prose),
-        None => Err(unreadable_answer("the answer's content type is neither `application/json` nor `text/event-stream`")),
+        None if status.is_client_error()
+            || status.is_server_error()
+            || status == StatusCode::NO_CONTENT =>
+        {
+            Ok(Answer::Prose)
+        }
+        None => Err(unreadable_answer(
+            "the answer's content type is neither `application/json` nor `text/event-stream`",
+        )),
     }
 }
 
 /// Whether some client could take this text for an answer: a JSON document, in whatever encoding, or events.
 fn looks_like_an_answer(body: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(body) else { return true };
+    let Ok(text) = std::str::from_utf8(body) else {
+        return true;
+    };
     let text = text.trim_start();
     let opens_json = text.starts_with(['{', '[', '\u{feff}', '\0']) || text.contains('\0');
-    opens_json || text.lines().any(|line| line.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("data")))
+    opens_json
+        || text.lines().any(|line| {
+            line.trim_start()
+                .get(..4)
+                .is_some_and(|word| word.eq_ignore_ascii_case("data"))
+        })
 }

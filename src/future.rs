@@ -22,7 +22,10 @@ use crate::violation::PolicyViolation;
 const FRAMES_PER_POLL: u32 = 256;
 
 mod sealed {
-    #[expect(unnameable_types, reason = "a trait that nobody else can implement is one that nobody else can name")]
+    #[expect(
+        unnameable_types,
+        reason = "a trait that nobody else can implement is one that nobody else can name"
+    )]
     pub trait Sealed {}
     impl<R> Sealed for http::Response<R> {}
 }
@@ -73,7 +76,7 @@ pin_project! {
         Collect { #[pin] body: B, call: Option<Box<Call<S>>> },
         /// Not governed.
         Pass { #[pin] future: F },
-        Send { #[pin] future: F, exchange: Option<Exchange> },
+        Send { #[pin] future: F, exchange: Option<Box<Exchange>> },
         /// The answer's body comes in.
         Receive { #[pin] body: R, receipt: Option<Box<Receipt>> },
         Done,
@@ -84,7 +87,7 @@ pin_project! {
 struct Call<S> {
     service: S,
     head: request::Parts,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     collected: Collected,
 }
 
@@ -92,7 +95,7 @@ struct Call<S> {
 struct Receipt {
     head: response::Parts,
     kind: Answer,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     collected: Collected,
 }
 
@@ -102,16 +105,38 @@ where
     S::Response: HttpResponse,
 {
     pub(crate) const fn refused(violation: PolicyViolation, respond: Respond) -> Self {
-        Self { state: State::Refused { violation: Some(violation), respond } }
+        Self {
+            state: State::Refused {
+                violation: Some(violation),
+                respond,
+            },
+        }
     }
 
     pub(crate) const fn pass(future: S::Future) -> Self {
-        Self { state: State::Pass { future } }
+        Self {
+            state: State::Pass { future },
+        }
     }
 
-    pub(crate) fn collect(service: S, head: request::Parts, body: B, exchange: Exchange) -> Self {
+    pub(crate) fn collect(
+        service: S,
+        head: request::Parts,
+        body: B,
+        exchange: Box<Exchange>,
+    ) -> Self {
         let collected = Collected::new(exchange.request_cap());
-        Self { state: State::Collect { body, call: Some(Box::new(Call { service, head, exchange, collected })) } }
+        Self {
+            state: State::Collect {
+                body,
+                call: Some(Box::new(Call {
+                    service,
+                    head,
+                    exchange,
+                    collected,
+                })),
+            },
+        }
     }
 }
 
@@ -130,7 +155,9 @@ type Output<R> = Result<Response<ResponseBody<R>>, BoxError>;
 fn refuse<R>(violation: PolicyViolation, respond: Respond) -> Output<R> {
     match respond {
         Respond::Error => Err(violation.into()),
-        Respond::OpenAi => Ok(respond::answer(violation).map(|body| ResponseBody::whole(body, None))),
+        Respond::OpenAi => {
+            Ok(respond::answer(violation).map(|body| ResponseBody::whole(body, None)))
+        }
     }
 }
 
@@ -141,7 +168,11 @@ enum Progress<E> {
     Failed(E),
 }
 
-fn poll_collect<B: Body>(mut body: Pin<&mut B>, collected: &mut Collected, cx: &mut Context<'_>) -> Poll<Progress<B::Error>> {
+fn poll_collect<B: Body>(
+    mut body: Pin<&mut B>,
+    collected: &mut Collected,
+    cx: &mut Context<'_>,
+) -> Poll<Progress<B::Error>> {
     for _ in 0..FRAMES_PER_POLL {
         let frame: Frame<B::Data> = match ready!(body.as_mut().poll_frame(cx)) {
             Some(Ok(frame)) => frame,
@@ -181,23 +212,43 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProj::Refused { violation, respond } => {
-                    let Some(violation) = violation.take() else { return Poll::Pending };
+                    let Some(violation) = violation.take() else {
+                        return Poll::Pending;
+                    };
                     return Poll::Ready(refuse(violation, *respond));
                 }
                 StateProj::Pass { future } => {
                     let answer = ready!(future.poll(cx));
-                    return Poll::Ready(answer.map(|answer| answer.map(ResponseBody::pass)).map_err(Into::into));
+                    return Poll::Ready(
+                        answer
+                            .map(|answer| answer.map(ResponseBody::pass))
+                            .map_err(Into::into),
+                    );
                 }
                 StateProj::Collect { body, call } => {
-                    let Some(collecting) = call else { return Poll::Pending };
+                    let Some(collecting) = call else {
+                        return Poll::Pending;
+                    };
                     // A length that is announced over the cap needs no collecting.
-                    let hopeless = body.size_hint().lower() > collecting.exchange.request_cap() as u64;
-                    let progress =
-                        if hopeless { Progress::OverCap } else { ready!(poll_collect(body, &mut collecting.collected, cx)) };
-                    let Some(call) = call.take() else { return Poll::Pending };
-                    match call.send(progress) {
-                        Ok(Ok((future, exchange))) => State::Send { future, exchange: Some(exchange) },
-                        Ok(Err((violation, respond))) => State::Refused { violation: Some(violation), respond },
+                    let hopeless =
+                        body.size_hint().lower() > collecting.exchange.request_cap() as u64;
+                    let progress = if hopeless {
+                        Progress::OverCap
+                    } else {
+                        ready!(poll_collect(body, &mut collecting.collected, cx))
+                    };
+                    let Some(call) = call.take() else {
+                        return Poll::Pending;
+                    };
+                    match (*call).send(progress) {
+                        Ok(Ok((future, exchange))) => State::Send {
+                            future,
+                            exchange: Some(exchange),
+                        },
+                        Ok(Err((violation, respond))) => State::Refused {
+                            violation: Some(violation),
+                            respond,
+                        },
                         Err(error) => {
                             state.set(State::Done);
                             return Poll::Ready(Err(error));
@@ -206,7 +257,9 @@ where
                 }
                 StateProj::Send { future, exchange } => {
                     let answer = ready!(future.poll(cx));
-                    let Some(mut exchange) = exchange.take() else { return Poll::Pending };
+                    let Some(mut exchange) = exchange.take() else {
+                        return Poll::Pending;
+                    };
                     let answer = match answer {
                         Ok(answer) => answer,
                         Err(error) => {
@@ -220,14 +273,24 @@ where
                             state.set(State::Done);
                             return Poll::Ready(Ok(answer));
                         }
-                        Ok(Receiving::Collect(body, receipt)) => State::Receive { body, receipt: Some(receipt) },
-                        Err((violation, respond)) => State::Refused { violation: Some(violation), respond },
+                        Ok(Receiving::Collect(body, receipt)) => State::Receive {
+                            body,
+                            receipt: Some(receipt),
+                        },
+                        Err((violation, respond)) => State::Refused {
+                            violation: Some(violation),
+                            respond,
+                        },
                     }
                 }
                 StateProj::Receive { body, receipt } => {
-                    let Some(receiving) = receipt else { return Poll::Pending };
+                    let Some(receiving) = receipt else {
+                        return Poll::Pending;
+                    };
                     let progress = ready!(poll_collect(body, &mut receiving.collected, cx));
-                    let Some(receipt) = receipt.take() else { return Poll::Pending };
+                    let Some(receipt) = receipt.take() else {
+                        return Poll::Pending;
+                    };
                     let judged = receipt.judge(progress);
                     state.set(State::Done);
                     return Poll::Ready(judged);
@@ -242,8 +305,14 @@ where
 
 impl<S> Call<S> {
     /// Judges the collected request and hands it to the service.
-    #[expect(clippy::type_complexity, reason = "two kinds of ending early, told apart once, right at the caller")]
-    fn send<B>(mut self: Box<Self>, progress: Progress<B::Error>) -> Result<Result<(S::Future, Exchange), (PolicyViolation, Respond)>, BoxError>
+    #[expect(
+        clippy::type_complexity,
+        reason = "two kinds of ending early, told apart once, right at the caller"
+    )]
+    fn send<B>(
+        mut self,
+        progress: Progress<B::Error>,
+    ) -> Result<Result<(S::Future, Box<Exchange>), (PolicyViolation, Respond)>, BoxError>
     where
         S: Service<Request<B>>,
         B: Body + From<Bytes>,
@@ -253,46 +322,78 @@ impl<S> Call<S> {
         match progress {
             Progress::Whole => {}
             Progress::OverCap => {
-                let violation = self.exchange.unreadable_body("the request's body is larger than the cap on requests");
+                let violation = self
+                    .exchange
+                    .unreadable_body("the request's body is larger than the cap on requests");
                 return Ok(Err((violation, respond)));
             }
             Progress::Failed(error) => return Err(error.into()),
         }
         let (body, trailers) = self.collected.finish();
         if trailers.is_some() {
-            let violation = self.exchange.unreadable_body("the request's body has trailers, which would be lost");
+            let violation = self
+                .exchange
+                .unreadable_body("the request's body has trailers, which would be lost");
             return Ok(Err((violation, respond)));
         }
         if let Err(violation) = self.exchange.request(&body) {
             return Ok(Err((violation, respond)));
         }
         self.exchange.prepare(&mut self.head, &body);
-        let future = self.service.call(Request::from_parts(self.head, B::from(body)));
+        let future = self
+            .service
+            .call(Request::from_parts(self.head, B::from(body)));
         Ok(Ok((future, self.exchange)))
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "returned once and taken apart at once"
+)]
 enum Receiving<R> {
     Release(Response<ResponseBody<R>>),
     Collect(R, Box<Receipt>),
 }
 
 /// Judges an answer's head and decides how its body is to be read.
-fn receive<R: Body<Data = Bytes>>(answer: Response<R>, mut exchange: Exchange) -> Result<Receiving<R>, (PolicyViolation, Respond)> {
+fn receive<R: Body<Data = Bytes>>(
+    answer: Response<R>,
+    mut exchange: Box<Exchange>,
+) -> Result<Receiving<R>, (PolicyViolation, Respond)> {
     let (mut head, body) = answer.into_parts();
     let respond = exchange.governor().respond;
-    let kind = exchange.answer(&mut head).map_err(|violation| (violation, respond))?;
+    let kind = exchange
+        .answer(&mut head)
+        .map_err(|violation| (violation, respond))?;
     if !exchange.governor().blocks() {
-        return Ok(Receiving::Release(Response::from_parts(head, ResponseBody::observed(body, exchange, kind))));
+        return Ok(Receiving::Release(Response::from_parts(
+            head,
+            ResponseBody::observed(body, exchange, kind),
+        )));
     }
     match kind {
-        Some(Answer::Stream) => Ok(Receiving::Release(Response::from_parts(head, ResponseBody::stream(body, exchange)))),
+        Some(Answer::Stream) => Ok(Receiving::Release(Response::from_parts(
+            head,
+            ResponseBody::stream(body, exchange),
+        ))),
         Some(kind) => {
             let collected = Collected::new(exchange.governor().caps.answer);
-            Ok(Receiving::Collect(body, Box::new(Receipt { head, kind, exchange, collected })))
+            Ok(Receiving::Collect(
+                body,
+                Box::new(Receipt {
+                    head,
+                    kind,
+                    exchange,
+                    collected,
+                }),
+            ))
         }
         // In block mode an answer that can't be read was refused above.
-        None => Ok(Receiving::Release(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)))),
+        None => Ok(Receiving::Release(Response::from_parts(
+            head,
+            ResponseBody::whole(Bytes::new(), None),
+        ))),
     }
 }
 
@@ -303,7 +404,9 @@ impl Receipt {
         let judged = match progress {
             Progress::Whole => {
                 let (body, trailers) = self.collected.finish();
-                self.exchange.document(self.kind, &body).map(|()| (body, trailers))
+                self.exchange
+                    .document(self.kind, &body)
+                    .map(|()| (body, trailers))
             }
             Progress::OverCap => self
                 .exchange
@@ -315,7 +418,10 @@ impl Receipt {
             }
         };
         match judged {
-            Ok((body, trailers)) => Ok(Response::from_parts(self.head, ResponseBody::whole(body, trailers))),
+            Ok((body, trailers)) => Ok(Response::from_parts(
+                self.head,
+                ResponseBody::whole(body, trailers),
+            )),
             Err(violation) => refuse(violation, respond),
         }
     }

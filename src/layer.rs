@@ -55,7 +55,9 @@ impl SekuireLayer {
     /// A layer that shares its limits, clock and mode with `enforcer` and with all other layers made from it.
     #[must_use]
     pub fn from_enforcer(enforcer: PolicyEnforcer) -> Self {
-        Self { governor: Arc::new(Governor::new(enforcer)) }
+        Self {
+            governor: Arc::new(Governor::new(enforcer)),
+        }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Governor)) -> Self {

@@ -35,28 +35,44 @@ pub enum Respond {
 
 fn seconds(wait: Duration) -> u64 {
     // Rounded up, and never zero: an earlier attempt would be refused again.
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+    wait.as_secs()
+        .saturating_add(u64::from(wait.subsec_nanos() > 0))
+        .max(1)
 }
 
 fn milliseconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 const fn is_limit(violation: &PolicyViolation) -> bool {
-    matches!(violation.rule(), Rule::RateLimitExceeded | Rule::TokenBudgetExceeded) && !violation.is_after_the_call()
+    matches!(
+        violation.rule(),
+        Rule::RateLimitExceeded | Rule::TokenBudgetExceeded
+    ) && !violation.is_after_the_call()
 }
 
 /// Waiting will help, soon enough for a client to do it.
 fn is_worth_waiting(violation: &PolicyViolation) -> bool {
-    is_limit(violation) && violation.retry_after().is_some_and(|wait| seconds(wait) <= LONGEST_RETRY)
+    is_limit(violation)
+        && violation
+            .retry_after()
+            .is_some_and(|wait| seconds(wait) <= LONGEST_RETRY)
 }
 
 fn error_object(violation: &PolicyViolation) -> ErrorObject<'_> {
-    let spent = is_limit(violation) && violation.rule() == Rule::TokenBudgetExceeded && !is_worth_waiting(violation);
+    let spent = is_limit(violation)
+        && violation.rule() == Rule::TokenBudgetExceeded
+        && !is_worth_waiting(violation);
     ErrorObject {
         message: violation.message(),
         // The one type for which also the Rust SDK's retry layer gives up.
-        kind: if spent { "insufficient_quota" } else { "policy_violation" },
+        kind: if spent {
+            "insufficient_quota"
+        } else {
+            "policy_violation"
+        },
         param: violation.param(),
         code: violation.rule().as_str(),
     }
@@ -67,7 +83,10 @@ pub(crate) fn answer(violation: PolicyViolation) -> Response<Bytes> {
     let body = error_object(&violation).body();
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     if let Some(wait) = violation.retry_after().filter(|_| is_limit(&violation)) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         if is_worth_waiting(&violation) {
@@ -77,7 +96,11 @@ pub(crate) fn answer(violation: PolicyViolation) -> Response<Bytes> {
     if !is_worth_waiting(&violation) {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    *response.status_mut() = if is_limit(&violation) { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::FORBIDDEN };
+    *response.status_mut() = if is_limit(&violation) {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        StatusCode::FORBIDDEN
+    };
     response.extensions_mut().insert(violation);
     response
 }
@@ -101,7 +124,11 @@ mod tests {
             .filter(|(name, _)| name != "content-type")
             .collect();
         headers.sort();
-        (response.status().as_u16(), headers, String::from_utf8(response.into_body().to_vec()).unwrap())
+        (
+            response.status().as_u16(),
+            headers,
+            String::from_utf8(response.into_body().to_vec()).unwrap(),
+        )
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -110,7 +137,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_403_that_nobody_retries() {
-        let violation = PolicyViolation::new(Rule::ModelBlocked, Seen::Request, "Model x is not allowed").with_param("model");
+        let violation =
+            PolicyViolation::new(Rule::ModelBlocked, Seen::Request, "Model x is not allowed")
+                .with_param("model");
         assert_eq!(
             headers(violation),
             (403, vec![pair("x-should-retry", "false")], r#"{"error":{"code":"model_blocked","message":"Model x is not allowed","param":"model","type":"policy_violation"}}"#.to_owned())
@@ -119,23 +148,54 @@ mod tests {
 
     #[test]
     fn a_limit_that_recovers_soon_is_a_429_with_the_wait_rounded_up() {
-        let limit = |wait| PolicyViolation::new(Rule::RateLimitExceeded, Seen::Request, "m").with_retry_after(Some(wait));
+        let limit = |wait| {
+            PolicyViolation::new(Rule::RateLimitExceeded, Seen::Request, "m")
+                .with_retry_after(Some(wait))
+        };
         let (status, found, _) = headers(limit(Duration::from_micros(1_000_001)));
-        assert_eq!((status, found), (429, vec![pair("retry-after", "2"), pair("retry-after-ms", "1001")]));
+        assert_eq!(
+            (status, found),
+            (
+                429,
+                vec![pair("retry-after", "2"), pair("retry-after-ms", "1001")]
+            )
+        );
         let (status, found, _) = headers(limit(Duration::ZERO));
-        assert_eq!((status, found), (429, vec![pair("retry-after", "1"), pair("retry-after-ms", "1")]));
+        assert_eq!(
+            (status, found),
+            (
+                429,
+                vec![pair("retry-after", "1"), pair("retry-after-ms", "1")]
+            )
+        );
         let (status, found, _) = headers(limit(Duration::from_secs(3_600)));
-        assert_eq!((status, found), (429, vec![pair("retry-after", "3600"), pair("x-should-retry", "false")]));
+        assert_eq!(
+            (status, found),
+            (
+                429,
+                vec![pair("retry-after", "3600"), pair("x-should-retry", "false")]
+            )
+        );
     }
 
     #[test]
     fn a_budget_that_is_spent_for_long_is_an_exhausted_quota() {
         let spent = PolicyViolation::new(Rule::TokenBudgetExceeded, Seen::Request, "m");
         let (status, found, body) = headers(spent.clone());
-        assert_eq!((status, found), (429, vec![pair("x-should-retry", "false")]));
+        assert_eq!(
+            (status, found),
+            (429, vec![pair("x-should-retry", "false")])
+        );
         assert!(body.contains(r#""type":"insufficient_quota""#), "{body}");
-        let (status, found, body) = headers(spent.with_retry_after(Some(Duration::from_secs(5))).after_the_call());
-        assert_eq!((status, found), (403, vec![pair("x-should-retry", "false")]));
+        let (status, found, body) = headers(
+            spent
+                .with_retry_after(Some(Duration::from_secs(5)))
+                .after_the_call(),
+        );
+        assert_eq!(
+            (status, found),
+            (403, vec![pair("x-should-retry", "false")])
+        );
         assert!(body.contains(r#""type":"policy_violation""#), "{body}");
     }
 }

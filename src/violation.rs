@@ -248,7 +248,10 @@ impl PolicyViolation {
                 return Some(found);
             }
             // `source()` of an io::Error skips the error it wraps.
-            if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            if let Some(inner) = error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::get_ref)
+            {
                 let inner: &(dyn Error + 'static) = inner;
                 if let Some(found) = Self::find(inner) {
                     return Some(found);
@@ -294,7 +297,11 @@ pub(crate) fn shown(value: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut count = 0_usize;
     for c in value.chars() {
-        let escaped: String = if plain(c) { c.into() } else { c.escape_unicode().to_string() };
+        let escaped: String = if plain(c) {
+            c.into()
+        } else {
+            c.escape_unicode().to_string()
+        };
         let len = escaped.chars().count();
         if count + len > SHOWN_CHARS {
             out.push('…');
@@ -321,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_violation_is_found_through_layers_of_errors() {
-        let violation = PolicyViolation::new(Rule::ToolBlocked, Seen::Event(3), "Tool rm is blocked");
+        let violation =
+            PolicyViolation::new(Rule::ToolBlocked, Seen::Event(3), "Tool rm is blocked");
         let io = std::io::Error::other(std::io::Error::other(violation.clone()));
         assert_eq!(PolicyViolation::find(&io), Some(&violation));
         assert_eq!(PolicyViolation::find(&std::io::Error::other("else")), None);

@@ -17,7 +17,12 @@ pub(crate) struct OverCap;
 
 impl Collected {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { single: Bytes::new(), several: BytesMut::new(), trailers: None, cap }
+        Self {
+            single: Bytes::new(),
+            several: BytesMut::new(),
+            trailers: None,
+            cap,
+        }
     }
 
     pub(crate) fn push(&mut self, mut data: impl Buf) -> Result<(), OverCap> {
@@ -31,9 +36,11 @@ impl Collected {
         } else {
             if self.several.is_empty() {
                 self.several.reserve(length + data.remaining());
-                self.several.extend_from_slice(&std::mem::take(&mut self.single));
+                self.several
+                    .extend_from_slice(&std::mem::take(&mut self.single));
             }
-            self.several.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+            self.several
+                .extend_from_slice(&data.copy_to_bytes(data.remaining()));
         }
         Ok(())
     }
@@ -43,7 +50,11 @@ impl Collected {
     }
 
     pub(crate) fn finish(self) -> (Bytes, Option<HeaderMap>) {
-        let bytes = if self.several.is_empty() { self.single } else { self.several.freeze() };
+        let bytes = if self.several.is_empty() {
+            self.single
+        } else {
+            self.several.freeze()
+        };
         (bytes, self.trailers)
     }
 }

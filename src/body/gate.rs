@@ -63,7 +63,11 @@ impl Gate {
     }
 
     /// Takes in a frame and judges every block that ends in it.
-    pub(crate) fn push(&mut self, frame: &Bytes, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+    pub(crate) fn push(
+        &mut self,
+        frame: &Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<(), PolicyViolation> {
         let mut at = 0;
         // Judged blocks that lie side by side in the frame leave as one slice of it.
         let mut ready = 0..0;
@@ -77,16 +81,21 @@ impl Gate {
             let whole = if self.pending.is_empty() {
                 None
             } else {
-                self.pending.extend_from_slice(frame.get(block.clone()).unwrap_or_default());
+                self.pending
+                    .extend_from_slice(frame.get(block.clone()).unwrap_or_default());
                 Some(self.pending.split().freeze())
             };
-            let bytes = whole.as_deref().or_else(|| frame.get(block.clone())).unwrap_or_default();
+            let bytes = whole
+                .as_deref()
+                .or_else(|| frame.get(block.clone()))
+                .unwrap_or_default();
             let was_waiting = self.reader.waiting();
             let changed = match self.judge(bytes, exchange) {
                 Ok(changed) => changed,
                 Err(violation) => break Err(violation),
             };
-            let plain = whole.is_none() && changed.is_none() && !was_waiting && !self.reader.waiting();
+            let plain =
+                whole.is_none() && changed.is_none() && !was_waiting && !self.reader.waiting();
             if plain {
                 if ready.end != block.start {
                     self.release(frame, &ready);
@@ -112,7 +121,11 @@ impl Gate {
         }
     }
 
-    fn release_or_hold(&mut self, piece: Bytes, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+    fn release_or_hold(
+        &mut self,
+        piece: Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<(), PolicyViolation> {
         if !self.reader.waiting() {
             self.out.extend(self.held.drain(..));
             self.held_bytes = 0;
@@ -137,7 +150,11 @@ impl Gate {
     }
 
     /// Judges one block; returns its bytes when they must differ from what came.
-    fn judge(&mut self, block: &[u8], exchange: &mut Exchange) -> Result<Option<Bytes>, PolicyViolation> {
+    fn judge(
+        &mut self,
+        block: &[u8],
+        exchange: &mut Exchange,
+    ) -> Result<Option<Bytes>, PolicyViolation> {
         let read = self.reader.read(block);
         let facts = match read {
             Ok(facts) => facts,
@@ -165,7 +182,10 @@ impl Gate {
         let seen = Seen::Event(self.events.saturating_add(1));
         if !self.pending.is_empty() {
             // Some clients drop an event without its blank line, some deliver it.
-            exchange.unreadable(WireError::new("the event stream ends inside an event"), seen)?;
+            exchange.unreadable(
+                WireError::new("the event stream ends inside an event"),
+                seen,
+            )?;
         }
         if let Err(error) = self.reader.finish() {
             exchange.unreadable(error, seen)?;

@@ -49,7 +49,10 @@ enum State {
     /// The inner body passes as it is.
     Pass,
     /// A body that is known whole.
-    Whole { data: Option<Bytes>, trailers: Option<HeaderMap> },
+    Whole {
+        data: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    },
     /// An event stream on its way.
     Stream(Box<Stream>),
     /// In warn and audit modes: passes as it is and is judged beside.
@@ -59,7 +62,7 @@ enum State {
 
 struct Stream {
     gate: Gate,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     last: Option<Last>,
 }
 
@@ -70,38 +73,63 @@ enum Last {
 }
 
 struct Observed {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     reading: Reading,
 }
 
 enum Reading {
-    Stream(Gate),
+    Stream(Box<Gate>),
     Document { kind: Answer, collected: BytesMut },
     Nothing,
 }
 
 impl<B> ResponseBody<B> {
     pub(crate) const fn pass(inner: B) -> Self {
-        Self { inner: Some(inner), state: State::Pass }
+        Self {
+            inner: Some(inner),
+            state: State::Pass,
+        }
     }
 
     pub(crate) const fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { inner: None, state: State::Whole { data: Some(data), trailers } }
+        Self {
+            inner: None,
+            state: State::Whole {
+                data: Some(data),
+                trailers,
+            },
+        }
     }
 
-    pub(crate) fn stream(inner: B, exchange: Exchange) -> Self {
+    pub(crate) fn stream(inner: B, exchange: Box<Exchange>) -> Self {
         let gate = Gate::new(exchange.event_reader(), exchange.governor().caps.event);
-        Self { inner: Some(inner), state: State::Stream(Box::new(Stream { gate, exchange, last: None })) }
+        Self {
+            inner: Some(inner),
+            state: State::Stream(Box::new(Stream {
+                gate,
+                exchange,
+                last: None,
+            })),
+        }
     }
 
     /// `answer` is `None` when the answer can't be read.
-    pub(crate) fn observed(inner: B, exchange: Exchange, answer: Option<Answer>) -> Self {
+    pub(crate) fn observed(inner: B, exchange: Box<Exchange>, answer: Option<Answer>) -> Self {
         let reading = match answer {
-            Some(Answer::Stream) => Reading::Stream(Gate::new(exchange.event_reader(), exchange.governor().caps.event)),
-            Some(kind) => Reading::Document { kind, collected: BytesMut::new() },
+            Some(Answer::Stream) => Reading::Stream(Box::new(Gate::new(
+                exchange.event_reader(),
+                exchange.governor().caps.event,
+            ))),
+            Some(kind) => Reading::Document {
+                kind,
+                collected: BytesMut::new(),
+            },
             None => Reading::Nothing,
         };
-        Self { inner: Some(inner), state: State::Observed(Box::new(Observed { exchange, reading })) }
+        Self {
+            inner: Some(inner),
+            state: State::Observed(Box::new(Observed { exchange, reading })),
+        }
     }
 }
 
@@ -127,12 +155,17 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         match this.state {
             State::Ended => Poll::Ready(None),
             State::Pass => {
-                let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+                let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+                    return Poll::Ready(None);
+                };
                 let frame = ready!(inner.poll_frame(cx));
                 if !matches!(frame, Some(Ok(_))) {
                     this.inner.set(None);
@@ -157,7 +190,9 @@ where
                         this.inner.set(None);
                         *this.state = State::Ended;
                         return Poll::Ready(match last {
-                            Last::End(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+                            Last::End(trailers) => {
+                                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                            }
                             Last::Failed(error) => Some(Err(error)),
                         });
                     }
@@ -173,7 +208,9 @@ where
                 Poll::Pending
             }
             State::Observed(observed) => {
-                let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+                let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+                    return Poll::Ready(None);
+                };
                 let frame = ready!(inner.poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => {
@@ -197,7 +234,9 @@ where
         match &self.state {
             State::Ended => true,
             State::Pass => self.inner.as_ref().is_none_or(Body::is_end_stream),
-            State::Whole { data, trailers } => data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none(),
+            State::Whole { data, trailers } => {
+                data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
+            }
             // Whether the answer is whole is known only when its end has been judged.
             State::Stream(_) | State::Observed(_) => false,
         }
@@ -206,8 +245,13 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Ended => SizeHint::with_exact(0),
-            State::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
-            State::Pass | State::Observed(_) => self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint),
+            State::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            State::Pass | State::Observed(_) => self
+                .inner
+                .as_ref()
+                .map_or_else(|| SizeHint::with_exact(0), Body::size_hint),
             // Events may be withheld or replaced by an error.
             State::Stream(_) => SizeHint::default(),
         }
@@ -223,7 +267,10 @@ impl Stream {
                     Ok(()) => return false,
                     violated => (violated, None),
                 },
-                Err(frame) => (self.gate.finish(&mut self.exchange), frame.into_trailers().ok()),
+                Err(frame) => (
+                    self.gate.finish(&mut self.exchange),
+                    frame.into_trailers().ok(),
+                ),
             },
             Some(Err(error)) => {
                 self.gate.discard();
@@ -262,8 +309,11 @@ impl Observed {
                 while gate.pop().is_some() {}
             }
             Reading::Document { collected, .. } => {
-                if collected.len().saturating_add(data.len()) > self.exchange.governor().caps.answer {
-                    let _ = self.exchange.over_cap("the answer is larger than the cap on answers");
+                if collected.len().saturating_add(data.len()) > self.exchange.governor().caps.answer
+                {
+                    let _ = self
+                        .exchange
+                        .over_cap("the answer is larger than the cap on answers");
                     self.reading = Reading::Nothing;
                 } else {
                     collected.extend_from_slice(data);

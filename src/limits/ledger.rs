@@ -256,7 +256,12 @@ impl Ledger {
     /// # Errors
     ///
     /// As for `settle`.
-    pub(crate) fn charge_tokens(&self, now: Duration, call: &Call, tokens: u64) -> Result<(), Exceeded> {
+    pub(crate) fn charge_tokens(
+        &self,
+        now: Duration,
+        call: &Call,
+        tokens: u64,
+    ) -> Result<(), Exceeded> {
         self.settle(now, &Ticket { call: call.clone() }, tokens)
     }
 
@@ -683,7 +688,10 @@ mod tests {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
         assert_eq!(ledger.charge_tokens(at(0), &call, 60), Ok(()));
-        assert_eq!(ledger.charge_tokens(at(10), &call, 60), Err(exceeded(0, 50)));
+        assert_eq!(
+            ledger.charge_tokens(at(10), &call, 60),
+            Err(exceeded(0, 50))
+        );
         assert_eq!(ledger.charge_tokens(at(20), &call, 1), Err(exceeded(0, 40)));
         assert_eq!(used(&ledger, at(20), "a"), [121]);
         assert_eq!(ledger.charge_tokens(at(20), &call, 0), Ok(()));

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::ledger::Usage;
 use super::window::Window;
 use super::{Call, Clock, Exceeded, Ledger, LimitSpec, ManualClock};
-use super::ledger::Usage;
 use super::{Refusal, Scope, Ticket, Unit};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);

@@ -81,7 +81,10 @@ impl Usage {
     /// hidden reasoning out of one of them. `None` when neither can be known.
     pub(crate) fn tokens(self) -> Option<u64> {
         // One part alone is no cost: it would make the other free.
-        let sum = self.input.zip(self.output).map(|(input, output)| input.saturating_add(output));
+        let sum = self
+            .input
+            .zip(self.output)
+            .map(|(input, output)| input.saturating_add(output));
         self.total.max(sum)
     }
 }
@@ -90,7 +93,11 @@ impl Usage {
 ///
 /// # Errors
 /// When the document is not strict JSON, or a field that a client acts upon has another shape than documented.
-pub(crate) fn read_chat(document: &[u8], scratch: &mut Scratch, facts: &mut AnswerFacts) -> Result<()> {
+pub(crate) fn read_chat(
+    document: &[u8],
+    scratch: &mut Scratch,
+    facts: &mut AnswerFacts,
+) -> Result<()> {
     facts.clear();
     let mut reader = Reader::new(document, scratch)?;
     if reader.kind()? != Kind::Object {
@@ -108,7 +115,13 @@ pub(crate) fn read_chat(document: &[u8], scratch: &mut Scratch, facts: &mut Answ
             if r.kind()? != Kind::Object {
                 return r.skip();
             }
-            r.object(|r, key| if key == "usage" { usage(r, facts) } else { r.skip() })
+            r.object(|r, key| {
+                if key == "usage" {
+                    usage(r, facts)
+                } else {
+                    r.skip()
+                }
+            })
         }
         "error" => {
             facts.error = !r.null()?;
@@ -128,7 +141,10 @@ fn choice(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     let mut index = None;
     r.object(|r, key| match key {
         "index" => {
-            index = Some(small_index(r, "a choice's index is not a whole number from 0 to 127")?);
+            index = Some(small_index(
+                r,
+                "a choice's index is not a whole number from 0 to 127",
+            )?);
             Ok(())
         }
         "delta" => optional(r, |r| spoken(r, facts, false)),
@@ -174,7 +190,13 @@ fn spoken(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts, whole: bool) -> Resul
         }),
         "function_call" => optional(r, |r| {
             let slot = if whole { Slot::Whole } else { Slot::Legacy };
-            let mut part = CallPart { choice: 0, slot, id: None, names: Vec::new(), arguments: false };
+            let mut part = CallPart {
+                choice: 0,
+                slot,
+                id: None,
+                names: Vec::new(),
+                arguments: false,
+            };
             called(r, &mut part, facts)?;
             push(r, facts, part)
         }),
@@ -196,14 +218,22 @@ fn push(r: &Reader<'_, '_>, facts: &mut AnswerFacts, part: CallPart) -> Result<(
     Ok(())
 }
 
-fn tool_call(r: &mut Reader<'_, '_>, part: &mut CallPart, facts: &mut AnswerFacts, whole: bool) -> Result<()> {
+fn tool_call(
+    r: &mut Reader<'_, '_>,
+    part: &mut CallPart,
+    facts: &mut AnswerFacts,
+    whole: bool,
+) -> Result<()> {
     if r.kind()? != Kind::Object {
         return wrong(r, "a tool call is not an object");
     }
     r.object(|r, key| match key {
         "index" if whole => r.skip(),
         "index" => optional(r, |r| {
-            part.slot = Slot::Index(small_index(r, "a tool call's index is not a whole number from 0 to 127")?);
+            part.slot = Slot::Index(small_index(
+                r,
+                "a tool call's index is not a whole number from 0 to 127",
+            )?);
             Ok(())
         }),
         "id" => {
@@ -252,7 +282,13 @@ fn name(r: &mut Reader<'_, '_>, part: &mut CallPart) -> Result<()> {
         }
         let text = r.string()?;
         if !text.is_empty() {
-            part.names.push(Name { text: text.into_owned(), span: Span { start, end: r.position() } });
+            part.names.push(Name {
+                text: text.into_owned(),
+                span: Span {
+                    start,
+                    end: r.position(),
+                },
+            });
         }
         Ok(())
     })
@@ -296,10 +332,15 @@ fn small_index(r: &mut Reader<'_, '_>, reason: &'static str) -> Result<u64> {
         return wrong(r, reason);
     }
     let at = r.position();
-    r.unsigned()?.filter(|index| *index <= MAX_INDEX).ok_or(WireError::at(reason, at))
+    r.unsigned()?
+        .filter(|index| *index <= MAX_INDEX)
+        .ok_or(WireError::at(reason, at))
 }
 
-fn optional(r: &mut Reader<'_, '_>, read: impl FnOnce(&mut Reader<'_, '_>) -> Result<()>) -> Result<()> {
+fn optional(
+    r: &mut Reader<'_, '_>,
+    read: impl FnOnce(&mut Reader<'_, '_>) -> Result<()>,
+) -> Result<()> {
     if r.null()? { Ok(()) } else { read(r) }
 }
 
@@ -325,13 +366,29 @@ mod tests {
     }
 
     fn names(document: &str) -> Vec<String> {
-        read(document).unwrap().parts.into_iter().flat_map(|part| part.names).map(|name| name.text).collect()
+        read(document)
+            .unwrap()
+            .parts
+            .into_iter()
+            .flat_map(|part| part.names)
+            .map(|name| name.text)
+            .collect()
     }
 
     #[test]
     fn every_carrier_of_a_call_is_read() {
-        assert_eq!(names(r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"a"},"custom":{"name":"b"},"name":"c"}],"function_call":{"name":"d"}}},{"index":1,"delta":{"tool_calls":[{"index":0,"function":{"n\u0061me":"e"}}],"function_call":{"name":"f","arguments":""}}}]}"#), ["a", "b", "c", "d", "e", "f"]);
-        assert_eq!(names(r#"{"choices":[{"message":{"tool_calls":null,"function_call":{"name":"","arguments":""}}}]}"#), [""; 0]);
+        assert_eq!(
+            names(
+                r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"a"},"custom":{"name":"b"},"name":"c"}],"function_call":{"name":"d"}}},{"index":1,"delta":{"tool_calls":[{"index":0,"function":{"n\u0061me":"e"}}],"function_call":{"name":"f","arguments":""}}}]}"#
+            ),
+            ["a", "b", "c", "d", "e", "f"]
+        );
+        assert_eq!(
+            names(
+                r#"{"choices":[{"message":{"tool_calls":null,"function_call":{"name":"","arguments":""}}}]}"#
+            ),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -340,24 +397,63 @@ mod tests {
             (r#"[]"#, "the answer is not a JSON object"),
             (r#"{"choices":{}}"#, "`choices` is not a list (byte 11)"),
             (r#"{"choices":[[]]}"#, "a choice is not an object (byte 12)"),
-            (r#"{"choices":[{"index":-1}]}"#, "a choice's index is not a whole number from 0 to 127 (byte 21)"),
-            (r#"{"choices":[{"index":0},{"index":0}]}"#, "two choices with the same index (byte 35)"),
-            (r#"{"choices":[{"delta":{"tool_calls":{}}}]}"#, "`tool_calls` is not a list (byte 35)"),
-            (r#"{"choices":[{"delta":{"tool_calls":[{"index":"0"}]}}]}"#, "a tool call's index is not a whole number from 0 to 127 (byte 45)"),
-            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0.0}]}}]}"#, "a tool call's index is not a whole number from 0 to 127 (byte 45)"),
-            (r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":12}}]}}]}"#, "a called tool's name is not a string (byte 56)"),
-            (r#"{"choices":[{"delta":{"Tool_Calls":[]}}]}"#, "a key that is a known key in another case (byte 35)"),
+            (
+                r#"{"choices":[{"index":-1}]}"#,
+                "a choice's index is not a whole number from 0 to 127 (byte 21)",
+            ),
+            (
+                r#"{"choices":[{"index":0},{"index":0}]}"#,
+                "two choices with the same index (byte 35)",
+            ),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":{}}}]}"#,
+                "`tool_calls` is not a list (byte 35)",
+            ),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":"0"}]}}]}"#,
+                "a tool call's index is not a whole number from 0 to 127 (byte 45)",
+            ),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0.0}]}}]}"#,
+                "a tool call's index is not a whole number from 0 to 127 (byte 45)",
+            ),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":12}}]}}]}"#,
+                "a called tool's name is not a string (byte 56)",
+            ),
+            (
+                r#"{"choices":[{"delta":{"Tool_Calls":[]}}]}"#,
+                "a key that is a known key in another case (byte 35)",
+            ),
         ] {
-            assert_eq!(read(document).unwrap_err().to_string(), reason, "{document}");
+            assert_eq!(
+                read(document).unwrap_err().to_string(),
+                reason,
+                "{document}"
+            );
         }
     }
 
     #[test]
     fn usage_is_the_larger_of_total_and_sum_and_never_what_can_not_be_used() {
-        let tokens = |usage: &str| read(&format!(r#"{{"usage":{usage}}}"#)).unwrap().usage.and_then(Usage::tokens);
-        assert_eq!(tokens(r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}"#), Some(7));
-        assert_eq!(tokens(r#"{"prompt_tokens":35,"completion_tokens":12,"total_tokens":109}"#), Some(109));
-        assert_eq!(tokens(r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":0}"#), Some(7));
+        let tokens = |usage: &str| {
+            read(&format!(r#"{{"usage":{usage}}}"#))
+                .unwrap()
+                .usage
+                .and_then(Usage::tokens)
+        };
+        assert_eq!(
+            tokens(r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}"#),
+            Some(7)
+        );
+        assert_eq!(
+            tokens(r#"{"prompt_tokens":35,"completion_tokens":12,"total_tokens":109}"#),
+            Some(109)
+        );
+        assert_eq!(
+            tokens(r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":0}"#),
+            Some(7)
+        );
         assert_eq!(tokens(r#"{"total_tokens":5}"#), Some(5));
         assert_eq!(tokens("null"), None);
         assert_eq!(tokens(r#"{"total_tokens":-5}"#), None);

@@ -47,12 +47,19 @@ impl Calls {
     /// Takes in one part of a delta.
     pub(crate) fn take(&mut self, part: &CallPart) -> Result<Meaning> {
         if part.slot == Slot::Whole {
-            return Ok(if part.names.is_empty() { Meaning::Known } else { Meaning::Names });
+            return Ok(if part.names.is_empty() {
+                Meaning::Known
+            } else {
+                Meaning::Names
+            });
         }
         if part.names.len() > 1 {
             return Err(WireError::new("a tool call with two names"));
         }
-        let known = self.open.iter_mut().find(|call| call.choice == part.choice && call.slot == part.slot);
+        let known = self
+            .open
+            .iter_mut()
+            .find(|call| call.choice == part.choice && call.slot == part.slot);
         match (part.names.first(), known) {
             (None, Some(_)) => {
                 if part.slot == Slot::NoIndex {
@@ -71,18 +78,24 @@ impl Calls {
                 Ok(Meaning::Known)
             }
             (Some(_), None) => {
-                let beside_unindexed = part.slot == Slot::NoIndex || self.has_unindexed(part.choice);
-                let has_another = self.open.iter().any(|call| call.choice == part.choice && call.slot != Slot::Legacy);
+                let beside_unindexed =
+                    part.slot == Slot::NoIndex || self.has_unindexed(part.choice);
+                let has_another = self
+                    .open
+                    .iter()
+                    .any(|call| call.choice == part.choice && call.slot != Slot::Legacy);
                 if beside_unindexed && part.slot != Slot::Legacy && has_another {
-                    return Err(WireError::new("several tool calls, one of them without an index"));
+                    return Err(WireError::new(
+                        "several tool calls, one of them without an index",
+                    ));
                 }
                 self.open(part)?;
                 Ok(Meaning::Names)
             }
             // Without an index nothing says that this is the same call.
-            (Some(_), Some(_)) if part.slot == Slot::NoIndex => {
-                Err(WireError::new("several tool calls, one of them without an index"))
-            }
+            (Some(_), Some(_)) if part.slot == Slot::NoIndex => Err(WireError::new(
+                "several tool calls, one of them without an index",
+            )),
             (Some(name), Some(call)) => match &call.name {
                 None => {
                     call.name = Some(name.text.clone());
@@ -92,16 +105,18 @@ impl Calls {
                 Some(settled) if *settled != name.text => {
                     Err(WireError::new("a second, different name for one tool call"))
                 }
-                Some(_) if part.id.is_some() && call.id.is_some() && part.id != call.id => {
-                    Err(WireError::new("the index of one tool call used again for another"))
-                }
+                Some(_) if part.id.is_some() && call.id.is_some() && part.id != call.id => Err(
+                    WireError::new("the index of one tool call used again for another"),
+                ),
                 Some(_) => Ok(Meaning::Repeated(name.span)),
             },
         }
     }
 
     fn has_unindexed(&self, choice: u64) -> bool {
-        self.open.iter().any(|call| call.choice == choice && call.slot == Slot::NoIndex)
+        self.open
+            .iter()
+            .any(|call| call.choice == choice && call.slot == Slot::NoIndex)
     }
 
     fn open(&mut self, part: &CallPart) -> Result<()> {

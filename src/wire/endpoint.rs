@@ -239,8 +239,14 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
     }
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut best = NoEndpoint::Unknown;
-    for base in BASES.iter().copied().chain(bases.iter().map(String::as_str)) {
-        let Some((deployment, rest)) = strip_base(base, path) else { continue };
+    for base in BASES
+        .iter()
+        .copied()
+        .chain(bases.iter().map(String::as_str))
+    {
+        let Some((deployment, rest)) = strip_base(base, path) else {
+            continue;
+        };
         for (row_method, row_path, class) in TABLE {
             if !matches(row_path, rest) {
                 continue;
@@ -292,17 +298,27 @@ fn ambiguity(path: &str) -> Option<&'static str> {
 fn strip_base<'p>(base: &str, path: &'p str) -> Option<(Option<&'p str>, &'p str)> {
     match base.strip_suffix("/{}") {
         Some(fixed) => {
-            let (deployment, _) = path.strip_prefix(fixed)?.strip_prefix('/')?.split_once('/')?;
+            let (deployment, _) = path
+                .strip_prefix(fixed)?
+                .strip_prefix('/')?
+                .split_once('/')?;
             let rest = path.get(fixed.len() + 1 + deployment.len()..)?;
             Some((Some(deployment), rest))
         }
-        None => path.strip_prefix(base).filter(|rest| rest.starts_with('/')).map(|rest| (None, rest)),
+        None => path
+            .strip_prefix(base)
+            .filter(|rest| rest.starts_with('/'))
+            .map(|rest| (None, rest)),
     }
 }
 
 fn matches(row: &str, path: &str) -> bool {
     let mut segments = path.split('/');
-    let all = row.split('/').all(|expected| segments.next().is_some_and(|segment| expected == "{}" || expected == segment));
+    let all = row.split('/').all(|expected| {
+        segments
+            .next()
+            .is_some_and(|segment| expected == "{}" || expected == segment)
+    });
     all && segments.next().is_none()
 }
 
@@ -317,12 +333,22 @@ mod tests {
     #[test]
     fn chat_is_found_below_every_recorded_base() {
         for path in [
-            "/v1/chat/completions", "/openai/v1/chat/completions", "/chat/completions", "/api/v1/chat/completions",
-            "/beta/chat/completions", "/v1beta/openai/chat/completions", "/api/paas/v4/chat/completions",
-            "/api/v2/cortex/v1/chat/completions", "/v1/chat/completions/",
+            "/v1/chat/completions",
+            "/openai/v1/chat/completions",
+            "/chat/completions",
+            "/api/v1/chat/completions",
+            "/beta/chat/completions",
+            "/v1beta/openai/chat/completions",
+            "/api/paas/v4/chat/completions",
+            "/api/v2/cortex/v1/chat/completions",
+            "/v1/chat/completions/",
         ] {
             let endpoint = classify("POST", path, &[]).unwrap();
-            assert_eq!((endpoint.api, endpoint.deployment), (Some(Api::Chat), None), "{path}");
+            assert_eq!(
+                (endpoint.api, endpoint.deployment),
+                (Some(Api::Chat), None),
+                "{path}"
+            );
         }
         let azure = classify("POST", "/openai/deployments/my-gpt/chat/completions", &[]).unwrap();
         assert_eq!(azure.deployment.as_deref(), Some("my-gpt"));
@@ -332,35 +358,70 @@ mod tests {
     #[test]
     fn a_path_that_servers_normalise_is_refused() {
         for path in [
-            "//v1//chat/completions", "/v1/chat//completions", "/v1/./chat/completions", "/v1/x/../chat/completions",
-            "/v1/%63hat/completions", "/v1/chat%2Fcompletions", "/v1/chat/completions;x", "/v1/chat/completions%00",
-            "/v1/chat/completions%20", "/v1\\chat\\completions", "/v1/chat/completions#x", "v1/chat/completions", "",
-            "/openai/deployments/gpt%2D4o/chat/completions", "/openai/deployments//chat/completions",
-            "/openai/deployments/gpt-4o/../o3/chat/completions", "/v1/chat/completions//",
+            "//v1//chat/completions",
+            "/v1/chat//completions",
+            "/v1/./chat/completions",
+            "/v1/x/../chat/completions",
+            "/v1/%63hat/completions",
+            "/v1/chat%2Fcompletions",
+            "/v1/chat/completions;x",
+            "/v1/chat/completions%00",
+            "/v1/chat/completions%20",
+            "/v1\\chat\\completions",
+            "/v1/chat/completions#x",
+            "v1/chat/completions",
+            "",
+            "/openai/deployments/gpt%2D4o/chat/completions",
+            "/openai/deployments//chat/completions",
+            "/openai/deployments/gpt-4o/../o3/chat/completions",
+            "/v1/chat/completions//",
         ] {
-            assert!(matches!(classify("POST", path, &[]), Err(NoEndpoint::Ambiguous(_))), "{path}");
+            assert!(
+                matches!(classify("POST", path, &[]), Err(NoEndpoint::Ambiguous(_))),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn nothing_is_matched_by_its_suffix_or_in_another_case() {
-        for path in ["/anything/chat/completions", "/V1/Chat/Completions", "/v1/chat/completions/x/y", "/v2/chat/completions", "/"] {
+        for path in [
+            "/anything/chat/completions",
+            "/V1/Chat/Completions",
+            "/v1/chat/completions/x/y",
+            "/v2/chat/completions",
+            "/",
+        ] {
             assert_eq!(class("POST", path), Err(NoEndpoint::Unknown), "{path}");
         }
     }
 
     #[test]
     fn a_listed_path_with_another_method_is_no_endpoint() {
-        for method in ["PUT", "PATCH", "HEAD", "OPTIONS", "post", "TRACE", "CONNECT", "BREW"] {
-            assert_eq!(class(method, "/v1/chat/completions"), Err(NoEndpoint::Method), "{method}");
+        for method in [
+            "PUT", "PATCH", "HEAD", "OPTIONS", "post", "TRACE", "CONNECT", "BREW",
+        ] {
+            assert_eq!(
+                class(method, "/v1/chat/completions"),
+                Err(NoEndpoint::Method),
+                "{method}"
+            );
         }
         assert_eq!(class("POST", "/v1/models"), Err(NoEndpoint::Method));
     }
 
     #[test]
     fn a_configured_base_opens_the_same_table() {
-        assert_eq!(class("POST", "/tenant/a/chat/completions"), Err(NoEndpoint::Unknown));
-        let endpoint = classify("POST", "/tenant/a/chat/completions", &["/tenant/a".to_owned()]).unwrap();
+        assert_eq!(
+            class("POST", "/tenant/a/chat/completions"),
+            Err(NoEndpoint::Unknown)
+        );
+        let endpoint = classify(
+            "POST",
+            "/tenant/a/chat/completions",
+            &["/tenant/a".to_owned()],
+        )
+        .unwrap();
         assert_eq!(endpoint.api, Some(Api::Chat));
     }
 

@@ -19,7 +19,10 @@ impl WireError {
     }
 
     pub(crate) const fn at(reason: &'static str, at: usize) -> Self {
-        Self { reason, at: Some(at) }
+        Self {
+            reason,
+            at: Some(at),
+        }
     }
 }
 

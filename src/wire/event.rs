@@ -109,12 +109,18 @@ impl EventReader {
                 Line::Blank => {}
                 Line::Data(value) => {
                     let end = start + offset + bytes.len();
-                    let span = Span { start: end - value.len(), end };
+                    let span = Span {
+                        start: end - value.len(),
+                        end,
+                    };
                     if data.is_some() {
                         if !several {
                             several = true;
                             self.joined.clear();
-                            self.joined.extend_from_slice(data.and_then(|span| block.get(span.start..span.end)).unwrap_or_default());
+                            self.joined.extend_from_slice(
+                                data.and_then(|span| block.get(span.start..span.end))
+                                    .unwrap_or_default(),
+                            );
                         }
                         self.joined.push(b'\n');
                         self.joined.extend_from_slice(value);
@@ -124,21 +130,29 @@ impl EventReader {
                 Line::Comment | Line::Other => self.aside(bytes)?,
             }
         }
-        let Some(span) = data else { return Ok(&self.facts) };
+        let Some(span) = data else {
+            return Ok(&self.facts);
+        };
         self.facts.event = true;
         if several {
             self.read_several(text)?;
         } else {
-            self.payload(block.get(span.start..span.end).unwrap_or_default(), Some(span.start))?;
+            self.payload(
+                block.get(span.start..span.end).unwrap_or_default(),
+                Some(span.start),
+            )?;
         }
         Ok(&self.facts)
     }
 
     /// A line that is no data for specified parsers, but may be for lenient ones.
     fn aside(&mut self, bytes: &[u8]) -> Result<()> {
-        let text = std::str::from_utf8(bytes).map_err(|_| WireError::new("a line of the event stream is not UTF-8"))?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| WireError::new("a line of the event stream is not UTF-8"))?;
         if has_hidden_break(text) {
-            return Err(WireError::new("a control character or hidden line break in a line of the event stream"));
+            return Err(WireError::new(
+                "a control character or hidden line break in a line of the event stream",
+            ));
         }
         for payload in lenient_payloads(text) {
             self.payload(payload.as_bytes(), None)?;
@@ -152,7 +166,9 @@ impl EventReader {
         self.payload(&joined, None)?;
         self.joined = joined;
         for (_, bytes) in lines(block) {
-            let Line::Data(value) = line(bytes) else { continue };
+            let Line::Data(value) = line(bytes) else {
+                continue;
+            };
             // A line that is no document by itself is nothing to a client that reads line by line: whatever a
             // lenient parser could still see in it is part of the joined document, which was read strictly.
             if read_chat(value, &mut self.scratch, &mut AnswerFacts::default()).is_ok() {
@@ -173,7 +189,9 @@ impl EventReader {
             return self.finish();
         }
         if payload.trim_ascii_start().starts_with(b"[DONE") {
-            return Err(WireError::new("`[DONE]` in a form that clients read differently"));
+            return Err(WireError::new(
+                "`[DONE]` in a form that clients read differently",
+            ));
         }
         read_chat(payload, &mut self.scratch, &mut self.answer)?;
         self.text = self.text.saturating_add(self.answer.text);
@@ -183,18 +201,34 @@ impl EventReader {
             best.output = best.output.max(seen.output);
             best.total = best.total.max(seen.total);
         }
-        if self.answer.choices.iter().any(|index| *index >= self.choices) {
+        if self
+            .answer
+            .choices
+            .iter()
+            .any(|index| *index >= self.choices)
+        {
             return Err(WireError::new("a choice that the request didn't ask for"));
         }
         for part in &self.answer.parts {
             match self.calls.take(part)? {
                 Meaning::Known => {}
                 Meaning::Names => {
-                    self.facts.tools.extend(part.names.iter().map(|name| Tool::function(name.text.clone())));
+                    self.facts.tools.extend(
+                        part.names
+                            .iter()
+                            .map(|name| Tool::function(name.text.clone())),
+                    );
                 }
                 Meaning::Repeated(span) => match at {
-                    Some(at) => self.facts.cuts.push(Span { start: at + span.start, end: at + span.end }),
-                    None => return Err(WireError::new("a tool's name said again over several lines")),
+                    Some(at) => self.facts.cuts.push(Span {
+                        start: at + span.start,
+                        end: at + span.end,
+                    }),
+                    None => {
+                        return Err(WireError::new(
+                            "a tool's name said again over several lines",
+                        ));
+                    }
                 },
             }
         }
@@ -217,7 +251,7 @@ pub(crate) fn without(block: &[u8], cuts: &[Span]) -> Vec<u8> {
             from += spaces + 1 + after.iter().take_while(|byte| space(byte)).count();
         } else {
             // The last member takes the comma before it along.
-            while out.last().is_some_and(|byte| space(byte)) {
+            while out.last().is_some_and(space) {
                 out.pop();
             }
             if out.last() == Some(&b',') {
@@ -243,7 +277,9 @@ mod tests {
         let mut scanner = super::super::sse::Scanner::new();
         let (mut rest, mut seen) = (stream, Vec::new());
         while let Some(length) = scanner.scan(rest) {
-            let facts = reader.read(&rest[..length]).map_err(|error| error.to_string())?;
+            let facts = reader
+                .read(&rest[..length])
+                .map_err(|error| error.to_string())?;
             seen.extend(facts.tools.iter().map(|tool| tool.name.clone()));
             rest = &rest[length..];
         }
@@ -253,7 +289,9 @@ mod tests {
     }
 
     fn delta(calls: &str) -> String {
-        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{calls}]}}}}]}}\n\n")
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{calls}]}}}}]}}\n\n"
+        )
     }
 
     fn call(index: &str, name: &str, arguments: &str) -> String {
@@ -265,28 +303,71 @@ mod tests {
         let first = delta(&call("0", "\"name\":\"safe\",", ""));
         for (second, expected) in [
             (call("0", "", "x"), Ok(vec!["safe".to_owned()])),
-            (call("0", "\"name\":\"\",", "x"), Ok(vec!["safe".to_owned()])),
-            (call("0", "\"name\":null,", "x"), Ok(vec!["safe".to_owned()])),
-            (call("0", "\"name\":\"safe\",", "x"), Ok(vec!["safe".to_owned()])),
-            (call("0", "\"name\":\"evil\",", "x"), Err("a second, different name for one tool call".to_owned())),
-            (call("1", "\"name\":\"evil\",", "x"), Ok(vec!["safe".to_owned(), "evil".to_owned()])),
-            (call("5", "\"name\":\"evil\",", "x"), Ok(vec!["safe".to_owned(), "evil".to_owned()])),
-            (call("null", "\"name\":\"evil\",", "x"), Err("several tool calls, one of them without an index".to_owned())),
-            (call("null", "", "x"), Err("a piece of a tool call without an index".to_owned())),
+            (
+                call("0", "\"name\":\"\",", "x"),
+                Ok(vec!["safe".to_owned()]),
+            ),
+            (
+                call("0", "\"name\":null,", "x"),
+                Ok(vec!["safe".to_owned()]),
+            ),
+            (
+                call("0", "\"name\":\"safe\",", "x"),
+                Ok(vec!["safe".to_owned()]),
+            ),
+            (
+                call("0", "\"name\":\"evil\",", "x"),
+                Err("a second, different name for one tool call".to_owned()),
+            ),
+            (
+                call("1", "\"name\":\"evil\",", "x"),
+                Ok(vec!["safe".to_owned(), "evil".to_owned()]),
+            ),
+            (
+                call("5", "\"name\":\"evil\",", "x"),
+                Ok(vec!["safe".to_owned(), "evil".to_owned()]),
+            ),
+            (
+                call("null", "\"name\":\"evil\",", "x"),
+                Err("several tool calls, one of them without an index".to_owned()),
+            ),
+            (
+                call("null", "", "x"),
+                Err("a piece of a tool call without an index".to_owned()),
+            ),
         ] {
-            assert_eq!(tools((first.clone() + &delta(&second)).as_bytes()), expected, "{second}");
+            assert_eq!(
+                tools((first.clone() + &delta(&second)).as_bytes()),
+                expected,
+                "{second}"
+            );
         }
-        let both = delta(&[call("0", "\"name\":\"sa\",", ""), call("0", "\"name\":\"fe\",", "")].join(","));
-        assert_eq!(tools(both.as_bytes()), Err("a second, different name for one tool call".to_owned()));
+        let both = delta(
+            &[
+                call("0", "\"name\":\"sa\",", ""),
+                call("0", "\"name\":\"fe\",", ""),
+            ]
+            .join(","),
+        );
+        assert_eq!(
+            tools(both.as_bytes()),
+            Err("a second, different name for one tool call".to_owned())
+        );
     }
 
     #[test]
     fn a_reused_index_is_refused() {
         let first = delta(r#"{"index":0,"id":"a","function":{"name":"safe"}}"#);
         let again = delta(r#"{"index":0,"id":"b","function":{"name":"safe"}}"#);
-        assert_eq!(tools((first.clone() + &again).as_bytes()), Err("the index of one tool call used again for another".to_owned()));
+        assert_eq!(
+            tools((first.clone() + &again).as_bytes()),
+            Err("the index of one tool call used again for another".to_owned())
+        );
         let more = delta(r#"{"index":0,"id":"b","function":{"arguments":"{}"}}"#);
-        assert_eq!(tools((first + &more).as_bytes()), Ok(vec!["safe".to_owned()]));
+        assert_eq!(
+            tools((first + &more).as_bytes()),
+            Ok(vec!["safe".to_owned()])
+        );
     }
 
     #[test]
@@ -297,13 +378,19 @@ mod tests {
         assert!(reader.waiting());
         assert!(reader.finish().is_err());
         let second = delta(&call("0", "\"name\":\"late\",", ""));
-        assert_eq!(reader.read(second.as_bytes()).unwrap().tools, [Tool::function("late")]);
+        assert_eq!(
+            reader.read(second.as_bytes()).unwrap().tools,
+            [Tool::function("late")]
+        );
         assert!(!reader.waiting());
     }
 
     #[test]
     fn filler_without_name_or_arguments_opens_no_call() {
-        assert_eq!(tools(delta(r#"{"index":0,"function":{"name":"","arguments":""}}"#).as_bytes()), Ok(vec![]));
+        assert_eq!(
+            tools(delta(r#"{"index":0,"function":{"name":"","arguments":""}}"#).as_bytes()),
+            Ok(vec![])
+        );
     }
 
     #[test]
@@ -314,29 +401,76 @@ mod tests {
 
     #[test]
     fn framing_that_decoders_disagree_on_is_refused() {
-        let evil = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"evil"}}]}}]}"#;
+        let evil =
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"evil"}}]}}]}"#;
         for (stream, expected) in [
-            (format!("\u{feff}data: {evil}\n\n"), Ok(vec!["evil".to_owned()])),
-            (format!("data: {{}}\n\n\u{feff}data: {evil}\n\n"), Err("a byte order mark inside the event stream")),
-            (format!("event: x\n\u{feff}data: {evil}\n\n"), Err("a byte order mark inside the event stream")),
-            (format!(": keepalive\u{1c}data: {evil}\n"), Err("a control character or hidden line break in a line of the event stream")),
-            (format!(": keepalive\u{2028}data: {evil}\n"), Err("a control character or hidden line break in a line of the event stream")),
+            (
+                format!("\u{feff}data: {evil}\n\n"),
+                Ok(vec!["evil".to_owned()]),
+            ),
+            (
+                format!("data: {{}}\n\n\u{feff}data: {evil}\n\n"),
+                Err("a byte order mark inside the event stream"),
+            ),
+            (
+                format!("event: x\n\u{feff}data: {evil}\n\n"),
+                Err("a byte order mark inside the event stream"),
+            ),
+            (
+                format!(": keepalive\u{1c}data: {evil}\n"),
+                Err("a control character or hidden line break in a line of the event stream"),
+            ),
+            (
+                format!(": keepalive\u{2028}data: {evil}\n"),
+                Err("a control character or hidden line break in a line of the event stream"),
+            ),
             (format!(" data: {evil}\n\n"), Ok(vec!["evil".to_owned()])),
             (format!("DATA : {evil}\n\n"), Ok(vec!["evil".to_owned()])),
             (format!("{evil}\n\n"), Ok(vec!["evil".to_owned()])),
-            ("data: {}\ndata: {}\n\n".to_owned(), Err("not valid JSON: more follows after the value (byte 3)")),
-            ("data: [DONE] x\n\n".to_owned(), Err("`[DONE]` in a form that clients read differently")),
-            ("data:  [DONE]\n\n".to_owned(), Err("`[DONE]` in a form that clients read differently")),
-            ("data: [DONE]\n\ndata: {}\n\n".to_owned(), Err("data after `[DONE]`")),
-            ("data: [DONE]\n\n data: {}\n\n".to_owned(), Err("data after `[DONE]`")),
+            (
+                "data: {}\ndata: {}\n\n".to_owned(),
+                Err("not valid JSON: more follows after the value (byte 3)"),
+            ),
+            (
+                "data: [DONE] x\n\n".to_owned(),
+                Err("`[DONE]` in a form that clients read differently"),
+            ),
+            (
+                "data:  [DONE]\n\n".to_owned(),
+                Err("`[DONE]` in a form that clients read differently"),
+            ),
+            (
+                "data: [DONE]\n\ndata: {}\n\n".to_owned(),
+                Err("data after `[DONE]`"),
+            ),
+            (
+                "data: [DONE]\n\n data: {}\n\n".to_owned(),
+                Err("data after `[DONE]`"),
+            ),
             ("data: [DONE]\n\n: bye\n\n".to_owned(), Ok(vec![])),
-            ("data:\n\n".to_owned(), Err("not valid JSON: it ends where a value was expected (byte 0)")),
-            ("event: ping\nid: 1\nretry: 5\nunknown\n\n".to_owned(), Ok(vec![])),
-            ("data: {\"choices\":[{\"index\":1,\"delta\":{}}]}\n\n".to_owned(), Err("a choice that the request didn't ask for")),
+            (
+                "data:\n\n".to_owned(),
+                Err("not valid JSON: it ends where a value was expected (byte 0)"),
+            ),
+            (
+                "event: ping\nid: 1\nretry: 5\nunknown\n\n".to_owned(),
+                Ok(vec![]),
+            ),
+            (
+                "data: {\"choices\":[{\"index\":1,\"delta\":{}}]}\n\n".to_owned(),
+                Err("a choice that the request didn't ask for"),
+            ),
         ] {
-            assert_eq!(tools(stream.as_bytes()), expected.map_err(str::to_owned), "{stream}");
+            assert_eq!(
+                tools(stream.as_bytes()),
+                expected.map_err(str::to_owned),
+                "{stream}"
+            );
         }
-        assert_eq!(tools(b": \xff\n"), Err("a line of the event stream is not UTF-8".to_owned()));
+        assert_eq!(
+            tools(b": \xff\n"),
+            Err("a line of the event stream is not UTF-8".to_owned())
+        );
     }
 
     #[test]
@@ -351,18 +485,37 @@ mod tests {
     fn a_name_said_again_is_cut_with_one_comma() {
         let cut = |block: &str, member: &str| {
             let start = block.find(member).unwrap();
-            String::from_utf8(without(block.as_bytes(), &[Span { start, end: start + member.len() }])).unwrap()
+            String::from_utf8(without(
+                block.as_bytes(),
+                &[Span {
+                    start,
+                    end: start + member.len(),
+                }],
+            ))
+            .unwrap()
         };
-        assert_eq!(cut(r#"{"name":"a","arguments":""}"#, r#""name":"a""#), r#"{"arguments":""}"#);
-        assert_eq!(cut(r#"{"arguments":"" , "name":"a" }"#, r#""name":"a""#), r#"{"arguments":""  }"#);
+        assert_eq!(
+            cut(r#"{"name":"a","arguments":""}"#, r#""name":"a""#),
+            r#"{"arguments":""}"#
+        );
+        assert_eq!(
+            cut(r#"{"arguments":"" , "name":"a" }"#, r#""name":"a""#),
+            r#"{"arguments":""  }"#
+        );
         assert_eq!(cut(r#"{ "name" : "a" }"#, r#""name" : "a""#), "{ }");
-        assert_eq!(cut(r#"{"x":1,"name":"a", "y":2}"#, r#""name":"a""#), r#"{"x":1,"y":2}"#);
+        assert_eq!(
+            cut(r#"{"x":1,"name":"a", "y":2}"#, r#""name":"a""#),
+            r#"{"x":1,"y":2}"#
+        );
     }
 
     #[test]
     fn a_repeated_name_is_to_be_cut_from_its_block() {
         let mut reader = reader();
-        let block = format!("event: x\r\n{}", delta(&call("0", "\"name\":\"a\",", "")).replace('\n', "\r\n"));
+        let block = format!(
+            "event: x\r\n{}",
+            delta(&call("0", "\"name\":\"a\",", "")).replace('\n', "\r\n")
+        );
         reader.read(block.as_bytes()).unwrap();
         let cuts = reader.read(block.as_bytes()).unwrap().cuts.clone();
         let left = String::from_utf8(without(block.as_bytes(), &cuts)).unwrap();

@@ -73,7 +73,13 @@ impl<'a, 's> Reader<'a, 's> {
         }
         scratch.keys.clear();
         scratch.unescaped.clear();
-        Ok(Self { text, pos: 0, depth: 0, key_start: 0, scratch })
+        Ok(Self {
+            text,
+            pos: 0,
+            depth: 0,
+            key_start: 0,
+            scratch,
+        })
     }
 
     fn fail<T>(&self, reason: &'static str) -> Result<T> {
@@ -141,7 +147,10 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Reads an object; `member` must read or skip the value of each key it is called with.
-    pub(crate) fn object(&mut self, mut member: impl FnMut(&mut Self, &str) -> Result<()>) -> Result<()> {
+    pub(crate) fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &str) -> Result<()>,
+    ) -> Result<()> {
         if self.kind()? != Kind::Object {
             return self.fail("an object was expected");
         }
@@ -186,6 +195,10 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Notes an object's key and refuses one that the object already has.
+    #[expect(
+        clippy::ptr_arg,
+        reason = "whether it is borrowed tells where its text lies"
+    )]
     fn remember(
         &mut self,
         key: &Cow<'a, str>,
@@ -195,7 +208,11 @@ impl<'a, 's> Reader<'a, 's> {
     ) -> Result<()> {
         const TWICE: &str = "the same key occurs twice in an object";
         if let Some(many) = many {
-            return if many.insert(key.clone()) { Ok(()) } else { Err(WireError::at(TWICE, key_start)) };
+            return if many.insert(key.clone()) {
+                Ok(())
+            } else {
+                Err(WireError::at(TWICE, key_start))
+            };
         }
         let known = self.scratch.keys.get(first_key..).unwrap_or_default();
         for span in known {
@@ -219,11 +236,19 @@ impl<'a, 's> Reader<'a, 's> {
             return Ok(());
         }
         let span = match key {
-            Cow::Borrowed(key) => KeySpan { start: key_start + 1, end: key_start + 1 + key.len(), unescaped: false },
+            Cow::Borrowed(key) => KeySpan {
+                start: key_start + 1,
+                end: key_start + 1 + key.len(),
+                unescaped: false,
+            },
             Cow::Owned(key) => {
                 let start = self.scratch.unescaped.len();
                 self.scratch.unescaped.push_str(key);
-                KeySpan { start, end: self.scratch.unescaped.len(), unescaped: true }
+                KeySpan {
+                    start,
+                    end: self.scratch.unescaped.len(),
+                    unescaped: true,
+                }
             }
         };
         self.scratch.keys.push(span);
@@ -231,7 +256,11 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     fn key_text(&self, span: KeySpan) -> &str {
-        let text = if span.unescaped { &self.scratch.unescaped } else { self.text };
+        let text = if span.unescaped {
+            &self.scratch.unescaped
+        } else {
+            self.text
+        };
         text.get(span.start..span.end).unwrap_or_default()
     }
 
@@ -267,7 +296,13 @@ impl<'a, 's> Reader<'a, 's> {
         let start = self.pos_of_string()?;
         let escaped = self.scan_string()?;
         let raw = self.slice(start, self.pos - 1);
-        if escaped { unescape(raw).map(Cow::Owned).ok_or_else(|| WireError::at("not valid JSON: a bad escape", start)) } else { Ok(Cow::Borrowed(raw)) }
+        if escaped {
+            unescape(raw)
+                .map(Cow::Owned)
+                .ok_or_else(|| WireError::at("not valid JSON: a bad escape", start))
+        } else {
+            Ok(Cow::Borrowed(raw))
+        }
     }
 
     /// Reads past a string and returns the length of its text in bytes, escapes counted as written.
@@ -350,7 +385,11 @@ impl<'a, 's> Reader<'a, 's> {
         if self.kind()? != Kind::Null {
             return Ok(false);
         }
-        if self.literal(b"null") { Ok(true) } else { self.fail("not valid JSON: a value was expected") }
+        if self.literal(b"null") {
+            Ok(true)
+        } else {
+            self.fail("not valid JSON: a value was expected")
+        }
     }
 
     fn literal(&mut self, word: &[u8]) -> bool {
@@ -374,7 +413,11 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     fn digits(&mut self) -> usize {
-        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = self
+            .rest()
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         self.pos += count;
         count
     }
@@ -408,7 +451,12 @@ impl<'a, 's> Reader<'a, 's> {
             }
         }
         // Python and JavaScript read an overflowing number as infinity, serde_json refuses it.
-        if check_range && !self.slice(start, self.pos).parse::<f64>().is_ok_and(f64::is_finite) {
+        if check_range
+            && !self
+                .slice(start, self.pos)
+                .parse::<f64>()
+                .is_ok_and(f64::is_finite)
+        {
             return self.fail("a number beyond the range of a double");
         }
         Ok(())
@@ -441,7 +489,10 @@ fn plain_prefix(bytes: &[u8]) -> usize {
         at += LANES;
     }
     let tail = bytes.get(at..).unwrap_or_default();
-    at + tail.iter().position(|byte| special(*byte)).unwrap_or(tail.len())
+    at + tail
+        .iter()
+        .position(|byte| special(*byte))
+        .unwrap_or(tail.len())
 }
 
 fn hex4(digits: Option<&[u8]>) -> Option<u32> {
@@ -492,7 +543,10 @@ fn unescape(raw: &str) -> Option<String> {
 /// Some decoders match keys without regard to case; Go's also fold U+017F to `s` and U+212A to `k`.
 pub(crate) fn is_case_variant(key: &str, governed: &[&str]) -> bool {
     // A key in lower-case ASCII can be no variant of another.
-    if !key.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+    if !key
+        .bytes()
+        .any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
+    {
         return false;
     }
     let folded: String = key
@@ -521,8 +575,18 @@ mod tests {
     #[test]
     fn accepts_what_every_client_reads_the_same() {
         for text in [
-            "{}", "[]", "null", " true ", "-0", "0.5e-3", "1e10", "\"\"", r#"{"a":[1,{"b":"\u00e9\ud83d\ude00\n"}],"c":null}"#,
-            "\"\u{2028}\u{feff}\"", r#"{"a":1,"A":2}"#, "100000000000000000000",
+            "{}",
+            "[]",
+            "null",
+            " true ",
+            "-0",
+            "0.5e-3",
+            "1e10",
+            "\"\"",
+            r#"{"a":[1,{"b":"\u00e9\ud83d\ude00\n"}],"c":null}"#,
+            "\"\u{2028}\u{feff}\"",
+            r#"{"a":1,"A":2}"#,
+            "100000000000000000000",
         ] {
             assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
         }
@@ -531,27 +595,59 @@ mod tests {
     #[test]
     fn refuses_what_clients_read_differently() {
         for (text, reason) in [
-            (&br#"{"a":1,"a":2}"#[..], "the same key occurs twice in an object (byte 7)"),
-            (br#"{"a":1,"\u0061":2}"#, "the same key occurs twice in an object (byte 7)"),
-            (br#"[{"x":{"a":1,"b":2,"a":3}}]"#, "the same key occurs twice in an object (byte 19)"),
-            (b"\xEF\xBB\xBF{}", "a byte order mark before the JSON (byte 0)"),
+            (
+                &br#"{"a":1,"a":2}"#[..],
+                "the same key occurs twice in an object (byte 7)",
+            ),
+            (
+                br#"{"a":1,"\u0061":2}"#,
+                "the same key occurs twice in an object (byte 7)",
+            ),
+            (
+                br#"[{"x":{"a":1,"b":2,"a":3}}]"#,
+                "the same key occurs twice in an object (byte 19)",
+            ),
+            (
+                b"\xEF\xBB\xBF{}",
+                "a byte order mark before the JSON (byte 0)",
+            ),
             (b"{\"a\":\"\xff\"}", "not valid UTF-8 (byte 6)"),
-            (br#""\ud800""#, "half of a surrogate pair in a string (byte 1)"),
-            (br#""\ude00\ud83d""#, "half of a surrogate pair in a string (byte 1)"),
+            (
+                br#""\ud800""#,
+                "half of a surrogate pair in a string (byte 1)",
+            ),
+            (
+                br#""\ude00\ud83d""#,
+                "half of a surrogate pair in a string (byte 1)",
+            ),
             (b"1e400", "a number beyond the range of a double (byte 5)"),
             (b"NaN", "not valid JSON: a value was expected (byte 0)"),
             (b"nul", "not valid JSON: a value was expected (byte 0)"),
             (b"01", "not valid JSON: a bad number (byte 2)"),
-            (b"{} {}", "not valid JSON: more follows after the value (byte 3)"),
+            (
+                b"{} {}",
+                "not valid JSON: more follows after the value (byte 3)",
+            ),
             (b"[1,]", "not valid JSON: a value was expected (byte 3)"),
             (b"{\"a\":1,}", "not valid JSON: a key was expected (byte 7)"),
-            (b"\"a\nb\"", "not valid JSON: a control character in a string (byte 2)"),
+            (
+                b"\"a\nb\"",
+                "not valid JSON: a control character in a string (byte 2)",
+            ),
             (b"\"a", "not valid JSON: it ends inside a string (byte 2)"),
-            (b"", "not valid JSON: it ends where a value was expected (byte 0)"),
+            (
+                b"",
+                "not valid JSON: it ends where a value was expected (byte 0)",
+            ),
             (b"// c\n1", "not valid JSON: a value was expected (byte 0)"),
         ] {
             let error = check(text).unwrap_err();
-            assert_eq!(error.to_string(), reason, "{}", String::from_utf8_lossy(text));
+            assert_eq!(
+                error.to_string(),
+                reason,
+                "{}",
+                String::from_utf8_lossy(text)
+            );
         }
     }
 

@@ -36,7 +36,12 @@ mod tests {
 
     #[test]
     fn a_foreign_value_can_not_forge_an_event() {
-        let error = ErrorObject { message: "Tool x\n\ndata: {} is blocked", kind: "policy_violation", param: None, code: "tool_blocked" };
+        let error = ErrorObject {
+            message: "Tool x\n\ndata: {} is blocked",
+            kind: "policy_violation",
+            param: None,
+            code: "tool_blocked",
+        };
         let event = String::from_utf8(error.chat_event().to_vec()).unwrap();
         assert_eq!(event.matches('\n').count(), 2);
         assert!(event.starts_with("data: {\"error\":{") && event.ends_with("}}\n\n"));

@@ -40,10 +40,30 @@ pub(crate) struct RequestFacts {
 
 /// The keys of a chat request whose meaning this module knows.
 const CHAT_KEYS: &[&str] = &[
-    "agent_id", "compound_custom", "data_sources", "extra_body", "fallbacks", "function_call", "functions",
-    "max_completion_tokens", "max_tokens", "messages", "model", "models", "moderation", "n", "plugins",
-    "response_format", "route", "search_parameters", "search_settings", "stream", "stream_options", "tool_choice",
-    "tools", "web_search_options",
+    "agent_id",
+    "compound_custom",
+    "data_sources",
+    "extra_body",
+    "fallbacks",
+    "function_call",
+    "functions",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "model",
+    "models",
+    "moderation",
+    "n",
+    "plugins",
+    "response_format",
+    "route",
+    "search_parameters",
+    "search_settings",
+    "stream",
+    "stream_options",
+    "tool_choice",
+    "tools",
+    "web_search_options",
 ];
 
 /// Reads the body of a chat completion request.
@@ -75,7 +95,9 @@ pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFac
         "moderation" => optional(r, |r| {
             fields(r, "`moderation` is not an object", &["model"], |r, key| {
                 if key == "model" {
-                    facts.more_models.push(named(r, "`moderation.model` is not a string")?.into_owned());
+                    facts
+                        .more_models
+                        .push(named(r, "`moderation.model` is not a string")?.into_owned());
                     return Ok(());
                 }
                 r.skip()
@@ -107,7 +129,9 @@ pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFac
                     }
                     r.skip()
                 })?;
-                let Some(name) = name else { return Err(WireError::at("a function without a name", r.position())) };
+                let Some(name) = name else {
+                    return Err(WireError::at("a function without a name", r.position()));
+                };
                 facts.tools.push(Tool::function(name));
                 Ok(())
             })?;
@@ -120,15 +144,26 @@ pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFac
                 if matches!(&*mode, "none" | "auto") {
                     return Ok(());
                 }
-                Err(WireError::at("`function_call` is neither `none`, `auto` nor an object", r.position()))
+                Err(WireError::at(
+                    "`function_call` is neither `none`, `auto` nor an object",
+                    r.position(),
+                ))
             }
-            _ => fields(r, "`function_call` is neither a string nor an object", &["name"], |r, key| {
-                if key == "name" {
-                    facts.tools.push(Tool::function(named(r, "`function_call.name` is not a string")?));
-                    return Ok(());
-                }
-                r.skip()
-            }),
+            _ => fields(
+                r,
+                "`function_call` is neither a string nor an object",
+                &["name"],
+                |r, key| {
+                    if key == "name" {
+                        facts.tools.push(Tool::function(named(
+                            r,
+                            "`function_call.name` is not a string",
+                        )?));
+                        return Ok(());
+                    }
+                    r.skip()
+                },
+            ),
         }),
         "tool_choice" => optional(r, |r| match r.kind()? {
             Kind::String => {
@@ -136,7 +171,10 @@ pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFac
                 if matches!(&*mode, "none" | "auto" | "required" | "any") {
                     return Ok(());
                 }
-                Err(WireError::at("`tool_choice` is a word that is not documented", r.position()))
+                Err(WireError::at(
+                    "`tool_choice` is a word that is not documented",
+                    r.position(),
+                ))
             }
             _ => tool(r, &mut facts.tools),
         }),
@@ -155,24 +193,37 @@ pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFac
             Ok(())
         }),
         "stream_options" => optional(r, |r| {
-            fields(r, "`stream_options` is not an object", &["include_usage"], |r, _| r.skip())
+            fields(
+                r,
+                "`stream_options` is not an object",
+                &["include_usage"],
+                |r, _| r.skip(),
+            )
         }),
         "n" => optional(r, |r| {
             if r.kind()? != Kind::Number {
                 return Err(WireError::at("`n` is not a number", r.position()));
             }
-            facts.choices = Some(r.unsigned()?.ok_or_else(|| WireError::new("`n` is not a whole number"))?);
+            facts.choices = Some(
+                r.unsigned()?
+                    .ok_or_else(|| WireError::new("`n` is not a whole number"))?,
+            );
             Ok(())
         }),
         "max_tokens" | "max_completion_tokens" => optional(r, |r| {
             if r.kind()? != Kind::Number {
-                return Err(WireError::at("the cap on output tokens is not a number", r.position()));
+                return Err(WireError::at(
+                    "the cap on output tokens is not a number",
+                    r.position(),
+                ));
             }
             let cap = r.unsigned()?;
             facts.output_cap = facts.output_cap.max(cap);
             Ok(())
         }),
-        "messages" => list(r, "`messages` is not a list", |r| message(r, &mut facts.history, &mut size)),
+        "messages" => list(r, "`messages` is not a list", |r| {
+            message(r, &mut facts.history, &mut size)
+        }),
         "response_format" => {
             let start = r.position();
             r.skip()?;
@@ -191,7 +242,14 @@ pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFac
 fn tool(r: &mut Reader<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
     let before = tools.len();
     let mut kind: Option<String> = None;
-    let keys = &["type", "name", "function", "custom", "allowed_tools", "tools"];
+    let keys = &[
+        "type",
+        "name",
+        "function",
+        "custom",
+        "allowed_tools",
+        "tools",
+    ];
     fields(r, "a tool is not an object", keys, |r, key| match key {
         "type" => {
             kind = Some(named(r, "a tool's type is not a string")?.into_owned());
@@ -202,24 +260,34 @@ fn tool(r: &mut Reader<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
             Ok(())
         }
         "function" | "custom" => optional(r, |r| {
-            fields(r, "a tool's definition is not an object", &["name"], |r, key| {
-                if key == "name" {
-                    tools.push(Tool::function(named(r, "a tool's name is not a string")?));
-                    return Ok(());
-                }
-                r.skip()
-            })
+            fields(
+                r,
+                "a tool's definition is not an object",
+                &["name"],
+                |r, key| {
+                    if key == "name" {
+                        tools.push(Tool::function(named(r, "a tool's name is not a string")?));
+                        return Ok(());
+                    }
+                    r.skip()
+                },
+            )
         }),
         "allowed_tools" => optional(r, |r| {
-            fields(r, "`allowed_tools` is not an object", &["tools"], |r, key| {
-                if key == "tools" {
-                    return list(r, "`allowed_tools.tools` is not a list", |r| {
-                        bounded(tools, r)?;
-                        tool(r, tools)
-                    });
-                }
-                r.skip()
-            })
+            fields(
+                r,
+                "`allowed_tools` is not an object",
+                &["tools"],
+                |r, key| {
+                    if key == "tools" {
+                        return list(r, "`allowed_tools.tools` is not a list", |r| {
+                            bounded(tools, r)?;
+                            tool(r, tools)
+                        });
+                    }
+                    r.skip()
+                },
+            )
         }),
         "tools" => optional(r, |r| {
             list(r, "a tool's `tools` is not a list", |r| {
@@ -232,9 +300,14 @@ fn tool(r: &mut Reader<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
     match kind.as_deref() {
         Some("function" | "custom" | "allowed_tools") if tools.len() > before => {}
         Some("allowed_tools") => {}
-        Some("function" | "custom") => return Err(WireError::at("a tool without a name", r.position())),
+        Some("function" | "custom") => {
+            return Err(WireError::at("a tool without a name", r.position()));
+        }
         Some(hosted) => tools.push(Tool::typed(hosted)),
-        None => tools.push(Tool { name: String::new(), kind: super::tool::Kind::Unknown }),
+        None => tools.push(Tool {
+            name: String::new(),
+            kind: super::tool::Kind::Unknown,
+        }),
     }
     Ok(())
 }
@@ -245,7 +318,10 @@ fn message(r: &mut Reader<'_, '_>, history: &mut Vec<String>, size: &mut PromptS
         return Err(WireError::at("a message is not an object", r.position()));
     }
     let mut note = |name: Cow<'_, str>| {
-        if history.len() < MAX_TOOLS && !name.is_empty() && !history.iter().any(|known| *known == name) {
+        if history.len() < MAX_TOOLS
+            && !name.is_empty()
+            && !history.iter().any(|known| *known == name)
+        {
             history.push(name.into_owned());
         }
     };
@@ -256,16 +332,25 @@ fn message(r: &mut Reader<'_, '_>, history: &mut Vec<String>, size: &mut PromptS
                 return r.skip();
             }
             r.object(|r, key| match key {
-                "function" | "custom" if r.kind()? == Kind::Object => r.object(|r, key| call_part(r, key, &mut note, size)),
+                "function" | "custom" if r.kind()? == Kind::Object => {
+                    r.object(|r, key| call_part(r, key, &mut note, size))
+                }
                 _ => r.skip(),
             })
         }),
-        "function_call" if r.kind()? == Kind::Object => r.object(|r, key| call_part(r, key, &mut note, size)),
+        "function_call" if r.kind()? == Kind::Object => {
+            r.object(|r, key| call_part(r, key, &mut note, size))
+        }
         _ => text(r, size),
     })
 }
 
-fn call_part(r: &mut Reader<'_, '_>, key: &str, note: &mut impl FnMut(Cow<'_, str>), size: &mut PromptSize) -> Result<()> {
+fn call_part(
+    r: &mut Reader<'_, '_>,
+    key: &str,
+    note: &mut impl FnMut(Cow<'_, str>),
+    size: &mut PromptSize,
+) -> Result<()> {
     if key == "name" && r.kind()? == Kind::String {
         note(r.string()?);
         return Ok(());
@@ -330,7 +415,10 @@ fn bounded(tools: &[Tool], r: &Reader<'_, '_>) -> Result<()> {
 }
 
 /// `null` in an optional field means that the field is absent.
-fn optional(r: &mut Reader<'_, '_>, read: impl FnOnce(&mut Reader<'_, '_>) -> Result<()>) -> Result<()> {
+fn optional(
+    r: &mut Reader<'_, '_>,
+    read: impl FnOnce(&mut Reader<'_, '_>) -> Result<()>,
+) -> Result<()> {
     if r.null()? { Ok(()) } else { read(r) }
 }
 
@@ -342,7 +430,11 @@ fn present(r: &mut Reader<'_, '_>, found: impl FnOnce()) -> Result<()> {
     })
 }
 
-fn list(r: &mut Reader<'_, '_>, wrong: &'static str, item: impl FnMut(&mut Reader<'_, '_>) -> Result<()>) -> Result<()> {
+fn list(
+    r: &mut Reader<'_, '_>,
+    wrong: &'static str,
+    item: impl FnMut(&mut Reader<'_, '_>) -> Result<()>,
+) -> Result<()> {
     if r.kind()? != Kind::Array {
         return Err(WireError::at(wrong, r.position()));
     }
@@ -361,12 +453,21 @@ fn fields(
     if r.kind()? != Kind::Object {
         return Err(WireError::at(wrong, r.position()));
     }
-    r.object(|r, key| if keys.contains(&key) { read(r, key) } else { not_a_variant(r, key, keys) })
+    r.object(|r, key| {
+        if keys.contains(&key) {
+            read(r, key)
+        } else {
+            not_a_variant(r, key, keys)
+        }
+    })
 }
 
 fn not_a_variant(r: &mut Reader<'_, '_>, key: &str, governed: &[&str]) -> Result<()> {
     if is_case_variant(key, governed) {
-        return Err(WireError::at("a key that is a known key in another case", r.key_start()));
+        return Err(WireError::at(
+            "a key that is a known key in another case",
+            r.key_start(),
+        ));
     }
     r.skip()
 }

@@ -22,7 +22,13 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     pub(crate) const fn new() -> Self {
-        Self { at_line_start: true, at_block_start: true, after_cr: false, in_comment: false, only_comments: true }
+        Self {
+            at_line_start: true,
+            at_block_start: true,
+            after_cr: false,
+            in_comment: false,
+            only_comments: true,
+        }
     }
 
     const fn start_block(&mut self) {
@@ -46,7 +52,7 @@ impl Scanner {
         }
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            let Some(first) = rest.first() else { return None };
+            let first = rest.first()?;
             if self.at_line_start {
                 self.in_comment = *first == b':';
             }
@@ -88,7 +94,10 @@ pub(crate) fn lines(block: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
             return Some((start, std::mem::take(&mut rest)));
         };
         let (line, end) = rest.split_at_checked(length)?;
-        rest = end.strip_prefix(b"\r\n").or_else(|| end.get(1..)).unwrap_or_default();
+        rest = end
+            .strip_prefix(b"\r\n")
+            .or_else(|| end.get(1..))
+            .unwrap_or_default();
         Some((start, line))
     })
 }
@@ -126,15 +135,21 @@ pub(crate) fn lenient_payloads(line: &str) -> impl Iterator<Item = &str> {
         if !word.eq_ignore_ascii_case("data") {
             return None;
         }
-        line.get(at + 4..)?.trim_start().strip_prefix(':').map(str::trim)
+        line.get(at + 4..)?
+            .trim_start()
+            .strip_prefix(':')
+            .map(str::trim)
     });
-    whole.chain(after_data).filter(|payload| payload.starts_with('{'))
+    whole
+        .chain(after_data)
+        .filter(|payload| payload.starts_with('{'))
 }
 
 /// Whether some line splitters would break this line in two: VT, FF, FS, GS, RS, NEL, U+2028 and U+2029 end lines in
 /// Python's `splitlines`, and other control characters have no business outside data.
 pub(crate) fn has_hidden_break(line: &str) -> bool {
-    line.chars().any(|c| (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}'))
+    line.chars()
+        .any(|c| (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}'))
 }
 
 #[cfg(test)]
@@ -161,35 +176,65 @@ mod tests {
     fn events(slices: &[&[u8]]) -> Vec<Vec<Vec<u8>>> {
         blocks(slices)
             .iter()
-            .map(|block| lines(block).map(|(_, line)| line.to_vec()).filter(|line| !line.is_empty()).collect::<Vec<_>>())
+            .map(|block| {
+                lines(block)
+                    .map(|(_, line)| line.to_vec())
+                    .filter(|line| !line.is_empty())
+                    .collect::<Vec<_>>()
+            })
             .filter(|lines| !lines.is_empty())
             .collect()
     }
 
     #[test]
     fn a_block_ends_at_its_blank_line_whatever_ends_lines() {
-        assert_eq!(blocks(&[b"data: a\n\ndata: b\n\n"]), [&b"data: a\n\n"[..], b"data: b\n\n", b""]);
-        assert_eq!(blocks(&[b"data: a\r\n\r\ndata: b\r\n"]), [&b"data: a\r\n\r\n"[..], b"data: b\r\n"]);
-        assert_eq!(blocks(&[b"data: a\r\rdata: b\r\r"]), [&b"data: a\r\r"[..], b"data: b\r\r", b""]);
-        assert_eq!(blocks(&[b"data: a\r\r", b"\ndata: b\n\n"]), [&b"data: a\r\r"[..], b"\n", b"data: b\n\n", b""]);
+        assert_eq!(
+            blocks(&[b"data: a\n\ndata: b\n\n"]),
+            [&b"data: a\n\n"[..], b"data: b\n\n", b""]
+        );
+        assert_eq!(
+            blocks(&[b"data: a\r\n\r\ndata: b\r\n"]),
+            [&b"data: a\r\n\r\n"[..], b"data: b\r\n"]
+        );
+        assert_eq!(
+            blocks(&[b"data: a\r\rdata: b\r\r"]),
+            [&b"data: a\r\r"[..], b"data: b\r\r", b""]
+        );
+        assert_eq!(
+            blocks(&[b"data: a\r\r", b"\ndata: b\n\n"]),
+            [&b"data: a\r\r"[..], b"\n", b"data: b\n\n", b""]
+        );
         assert_eq!(blocks(&[b"\n\n"]), [&b"\n"[..], b"\n", b""]);
     }
 
     #[test]
     fn a_comment_on_its_own_waits_for_nothing() {
-        assert_eq!(blocks(&[b": ping\ndata: a\n: x\n\n"]), [&b": ping\n"[..], b"data: a\n: x\n\n", b""]);
-        assert_eq!(blocks(&[b":", b" ping\r", b"\n\n"]), [&b": ping\r"[..], b"\n", b"\n", b""]);
+        assert_eq!(
+            blocks(&[b": ping\ndata: a\n: x\n\n"]),
+            [&b": ping\n"[..], b"data: a\n: x\n\n", b""]
+        );
+        assert_eq!(
+            blocks(&[b":", b" ping\r", b"\n\n"]),
+            [&b": ping\r"[..], b"\n", b"\n", b""]
+        );
     }
 
     #[test]
     fn every_cut_finds_the_same_lines() {
-        for text in ["data: a\r\n\r\ndata: b\r\rdata: c\n\n: k\r\nid\rdata\n\r", "\r\n\r\n\n\rdata: x\r\n\n:\n"] {
+        for text in [
+            "data: a\r\n\r\ndata: b\r\rdata: c\n\n: k\r\nid\rdata\n\r",
+            "\r\n\r\n\n\rdata: x\r\n\n:\n",
+        ] {
             let whole = events(&[text.as_bytes()]);
             for first in 0..=text.len() {
                 for second in first..=text.len() {
                     let (a, rest) = text.as_bytes().split_at(first);
                     let (b, c) = rest.split_at(second - first);
-                    assert_eq!(events(&[a, b, b"", c]), whole, "{text:?} at {first} and {second}");
+                    assert_eq!(
+                        events(&[a, b, b"", c]),
+                        whole,
+                        "{text:?} at {first} and {second}"
+                    );
                 }
             }
         }
@@ -201,14 +246,29 @@ mod tests {
         assert_eq!(line(b"data:{}"), Line::Data(b"{}"));
         assert_eq!(line(b"data:  {}"), Line::Data(b" {}"));
         assert_eq!(line(b"data"), Line::Data(b""));
-        for other in [&b"datax: 1"[..], b" data: 1", b"DATA: 1", b"data : 1", b"event: x"] {
+        for other in [
+            &b"datax: 1"[..],
+            b" data: 1",
+            b"DATA: 1",
+            b"data : 1",
+            b"event: x",
+        ] {
             assert_eq!(line(other), Line::Other);
         }
     }
 
     #[test]
     fn what_lenient_clients_take_for_data_is_found() {
-        for text in [" data: {}", "data : {}", "DATA:{}", "{}", " {}", ": data: {}", "xdata:{}", "\u{a0}data\u{3000}: {}"] {
+        for text in [
+            " data: {}",
+            "data : {}",
+            "DATA:{}",
+            "{}",
+            " {}",
+            ": data: {}",
+            "xdata:{}",
+            "\u{a0}data\u{3000}: {}",
+        ] {
             assert_eq!(lenient_payloads(text).next(), Some("{}"), "{text}");
         }
         for text in ["event: x", ": ping", "id: {", "data: [DONE]", "retry: 5"] {

@@ -20,13 +20,23 @@ pub(crate) struct Tool {
 
 impl Tool {
     pub(crate) fn function(name: impl Into<String>) -> Self {
-        Self { name: name.into(), kind: Kind::Function }
+        Self {
+            name: name.into(),
+            kind: Kind::Function,
+        }
     }
 
     /// A tool named by its `type`.
     pub(crate) fn typed(name: &str) -> Self {
-        let kind = if hosted_family(name).is_some() { Kind::Hosted } else { Kind::Unknown };
-        Self { name: name.to_owned(), kind }
+        let kind = if hosted_family(name).is_some() {
+            Kind::Hosted
+        } else {
+            Kind::Unknown
+        };
+        Self {
+            name: name.to_owned(),
+            kind,
+        }
     }
 }
 
@@ -54,19 +64,30 @@ pub(crate) fn hosted_family(name: &str) -> Option<&'static str> {
     let base = base.strip_suffix("_preview").unwrap_or(base);
     let found = HOSTED.iter().copied().find(|hosted| *hosted == base)?;
     // The three generations of one tool.
-    Some(if found == "computer_use" { "computer" } else { found })
+    Some(if found == "computer_use" {
+        "computer"
+    } else {
+        found
+    })
 }
 
 /// The name without a trailing `_YYYY_MM_DD`.
 fn without_date(name: &str) -> &str {
     const DATE: usize = "_2025_03_11".len();
-    let Some((base, date)) = name.len().checked_sub(DATE).and_then(|at| name.split_at_checked(at)) else {
+    let Some((base, date)) = name
+        .len()
+        .checked_sub(DATE)
+        .and_then(|at| name.split_at_checked(at))
+    else {
         return name;
     };
-    let is_date = date.bytes().zip("_0000_00_00".bytes()).all(|(byte, shape)| match shape {
-        b'_' => byte == b'_',
-        _ => byte.is_ascii_digit(),
-    });
+    let is_date = date
+        .bytes()
+        .zip("_0000_00_00".bytes())
+        .all(|(byte, shape)| match shape {
+            b'_' => byte == b'_',
+            _ => byte.is_ascii_digit(),
+        });
     if is_date { base } else { name }
 }
 
@@ -81,11 +102,26 @@ mod tests {
 
     #[test]
     fn the_forms_of_a_hosted_tool_are_one_family() {
-        for name in ["web_search", "web_search_call", "web_search_preview", "web_search_2025_08_26", "web_search_preview_2025_03_11", "web_search_2031_01_01"] {
+        for name in [
+            "web_search",
+            "web_search_call",
+            "web_search_preview",
+            "web_search_2025_08_26",
+            "web_search_preview_2025_03_11",
+            "web_search_2031_01_01",
+        ] {
             assert_eq!(hosted_family(name), Some("web_search"), "{name}");
         }
         assert_eq!(hosted_family("computer_use_preview"), Some("computer"));
-        for name in ["get_weather", "web_search_2", "my_web_search", "x_search_call", "web_search_20250311", "Web_search", ""] {
+        for name in [
+            "get_weather",
+            "web_search_2",
+            "my_web_search",
+            "x_search_call",
+            "web_search_20250311",
+            "Web_search",
+            "",
+        ] {
             assert_eq!(hosted_family(name), None, "{name}");
         }
     }
