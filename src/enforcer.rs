@@ -90,7 +90,7 @@ impl LimitUsage {
 ///
 /// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_ok());
 /// let refused = enforcer.enforce_rate_limit(RateLimit::Request).unwrap_err();
-/// assert_eq!(refused.message(), "Rate limit exceeded: 1 requests per minute");
+/// assert_eq!(refused.message(), "Rate limit exceeded: 1 request per minute");
 /// # Ok::<(), tower_sekuire::PolicyError>(())
 /// ```
 #[derive(Clone)]

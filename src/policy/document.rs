@@ -226,10 +226,11 @@ fn read(text: &str, reading: &Reading) -> Result<Node, Failure> {
 
 /// The JSON parser counts bytes. It points at what it could not read, but when
 /// it was stopped by us, at the byte before the next one: there, what is wrong
-/// begins past any white space.
+/// begins past any white space. Stopped before it began, it says line 0.
 fn json_place(text: &str, error: &serde_json::Error) -> Option<(usize, usize)> {
     let lines = text.split_inclusive('\n');
-    let start: usize = lines.take(error.line().checked_sub(1)?).map(str::len).sum();
+    let before = error.line().saturating_sub(1);
+    let start: usize = lines.take(before).map(str::len).sum();
     let offset = if error.is_data() {
         let offset = start + error.column();
         let rest = text.get(offset..)?;
@@ -388,3 +389,74 @@ pub(super) const MAX_NODES: usize = 20_000;
 
 /// The deepest nesting read. A policy needs seven.
 const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, Node, Value, locate, parse};
+
+    /// Every node with the text it should begin with.
+    fn nodes<'a>(node: &'a Node, found: &mut Vec<(u32, &'a str)>) {
+        match &node.value {
+            Value::Text(text) => found.push((node.id, text)),
+            Value::List(items) => items.iter().for_each(|item| nodes(item, found)),
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    nodes(key, found);
+                    nodes(value, found);
+                }
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Tagged(_) => {}
+        }
+    }
+
+    fn every_text_is_found_where_it_stands(text: &str, format: Format) {
+        let root = parse(text, format).unwrap();
+        let mut found = Vec::new();
+        nodes(&root, &mut found);
+        assert!(found.len() > 5);
+        for (id, word) in found {
+            let (line, column) = locate(text, format, id).unwrap();
+            let rest: String = text
+                .lines()
+                .nth(line - 1)
+                .unwrap()
+                .chars()
+                .skip(column - 1)
+                .collect();
+            let rest = rest.trim_start_matches('"');
+            assert!(rest.starts_with(word), "{word} at {line}:{column}: {rest}");
+        }
+    }
+
+    #[test]
+    fn every_yaml_node_is_found_again() {
+        every_text_is_found_where_it_stands(
+            "a: b\n# é\nc:\n  - d\n  - \"e\"\n  - {ü: [f,   g], h: i}\n\n  -   - j\nk:\n    l\n",
+            Format::Yaml,
+        );
+    }
+
+    #[test]
+    fn every_json_node_is_found_again() {
+        every_text_is_found_where_it_stands(
+            "{\"a\": \"b\",\n\t\"c\"  :\n [\"d\", {\"é\": \"e\", \"f\":\"g\"}\n, [[\"h\"] ]], \"i\":{}}",
+            Format::Json,
+        );
+    }
+
+    #[test]
+    fn a_document_is_as_deep_and_as_wide_as_allowed() {
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        for format in [Format::Yaml, Format::Json] {
+            assert!(parse(&deep(32), format).is_ok());
+            assert!(parse(&deep(34), format).is_err());
+            let wide = |items: usize| format!("[{}]", vec!["1"; items].join(","));
+            assert!(parse(&wide(19_999), format).is_ok());
+            assert!(parse(&wide(20_001), format).is_err());
+        }
+    }
+}

@@ -223,3 +223,150 @@ fn ends_in_number(name: &str) -> bool {
         None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{DomainPattern, Host};
+
+    fn name(text: &str) -> Option<String> {
+        match Host::read(text) {
+            Some(Host::Name(name)) => Some(name.into_owned()),
+            Some(Host::Address(_)) | None => None,
+        }
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        match Host::read(text) {
+            Some(Host::Address(address)) => Some(address),
+            Some(Host::Name(_)) | None => None,
+        }
+    }
+
+    #[test]
+    fn one_host_has_one_form() {
+        for spelling in [
+            "api.openai.com",
+            "API.OpenAI.com",
+            "api.openai.com.",
+            "api.openai.com:443",
+            "api.openai.com.:443",
+            "api。openai.com",
+            "ａｐｉ.openai.com",
+        ] {
+            assert_eq!(
+                name(spelling).as_deref(),
+                Some("api.openai.com"),
+                "{spelling}"
+            );
+        }
+        assert_eq!(
+            name("BÜCHER.example").as_deref(),
+            Some("xn--bcher-kva.example")
+        );
+        assert_eq!(
+            name("xn--bcher-kva.example").as_deref(),
+            Some("xn--bcher-kva.example")
+        );
+        assert_eq!(name("a_b.example").as_deref(), Some("a_b.example"));
+    }
+
+    #[test]
+    fn an_address_has_one_form() {
+        let loopback = Some(IpAddr::from([127, 0, 0, 1]));
+        for spelling in [
+            "127.0.0.1",
+            "127.0.0.1.",
+            "127.0.0.1:80",
+            "[::ffff:127.0.0.1]",
+            "[::FFFF:7f00:1]:80",
+            "::ffff:127.0.0.1",
+        ] {
+            assert_eq!(address(spelling), loopback, "{spelling}");
+        }
+        assert_eq!(address("[::1]:80"), address("0:0:0:0:0:0:0:1"));
+        assert!(address("[::1]").is_some());
+    }
+
+    #[test]
+    fn a_host_that_reads_two_ways_has_no_form() {
+        for spelling in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a b",
+            "a/b",
+            "a%2eb",
+            "a@b",
+            "user:pass@host",
+            "host:",
+            "host:+80",
+            "host:65536",
+            "host:80:80",
+            "127.1",
+            "127.0.0.01",
+            "0127.0.0.1",
+            "0x7f.0.0.1",
+            "0x7f000001",
+            "2130706433",
+            "1.2.3.4.5",
+            "256.0.0.1",
+            "example.1",
+            "example.0x",
+            "[::1",
+            "[::1]x",
+            "[127.0.0.1]",
+            "[fe80::1%25eth0]",
+            "xn--a",
+            "a\u{ff1a}80",
+            "a\0b",
+        ] {
+            assert_eq!(Host::read(spelling), None, "{spelling}");
+        }
+        assert_eq!(Host::read(&"a".repeat(64)), None);
+        assert!(Host::read(&"a.".repeat(126)).is_some());
+        assert_eq!(Host::read(&"a.".repeat(128)), None);
+    }
+
+    #[test]
+    fn a_star_label_covers_the_apex_and_everything_below() {
+        let pattern = DomainPattern::new("*.Example.com.").unwrap();
+        for (host, expected) in [
+            ("example.com", true),
+            ("a.example.com", true),
+            ("a.b.example.com", true),
+            ("evilexample.com", false),
+            ("example.com.evil.net", false),
+            ("com", false),
+        ] {
+            assert_eq!(
+                pattern.matches(&Host::read(host).unwrap()),
+                expected,
+                "{host}"
+            );
+        }
+        assert_eq!(pattern.as_str(), "*.Example.com.");
+    }
+
+    #[test]
+    fn an_entry_covers_what_it_matches_wholly() {
+        let covers = |a: &str, b: &str| {
+            DomainPattern::new(a)
+                .unwrap()
+                .covers(&DomainPattern::new(b).unwrap())
+        };
+        assert!(covers("*", "*"));
+        assert!(covers("*", "*.a.com"));
+        assert!(covers("*", "[::1]"));
+        assert!(covers("*.a.com", "a.com"));
+        assert!(covers("*.a.com", "*.b.a.com"));
+        assert!(covers("*.a.com", "*.a.com"));
+        assert!(!covers("*.b.a.com", "*.a.com"));
+        assert!(!covers("a.com", "*.a.com"));
+        assert!(!covers("*.a.com", "*"));
+        assert!(covers("127.0.0.1", "[::ffff:127.0.0.1]"));
+    }
+}

@@ -262,3 +262,17 @@ const MAX_REREAD: usize = 1024 * 1024;
 
 /// The longest value repeated in a message, in characters.
 const MAX_SHOWN: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn what_is_shown_can_be_seen_and_is_short() {
+        assert_eq!(shown("gpt-4o"), "gpt-4o");
+        assert_eq!(shown("a\nb\u{1b}[31m"), "a\\u{a}b\\u{1b}[31m");
+        assert_eq!(shown("\u{202e}abc"), "\\u{202e}abc");
+        assert_eq!(shown(&"é".repeat(500)).chars().count(), 128);
+        assert_eq!(shown(&"\u{202e}".repeat(500)).chars().count(), 121);
+    }
+}
