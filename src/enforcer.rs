@@ -15,7 +15,7 @@ use crate::policy::{
 };
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 use crate::wire::request::RequestFacts;
-use crate::wire::tool::{self, Kind, Tool};
+use crate::wire::tool::{self, Kind, Mcp, Tool};
 
 /// What happens to a call that the policy refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -198,7 +198,7 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Rule::ToolBlocked`] or [`Rule::ToolNotAllowed`], in [`Mode::Block`].
     pub fn enforce_tool(&self, tool: &str) -> Result<(), PolicyViolation> {
-        self.answer(self.judge_tool(tool, Kind::Function, Seen::Question))
+        self.answer(self.judge_tool(&Tool::asked(tool), Seen::Question))
     }
 
     /// Whether this host may be called with this scheme (`https`). The host may carry a port.
@@ -296,19 +296,16 @@ impl PolicyEnforcer {
         )
     }
 
-    pub(crate) fn judge_tool(
-        &self,
-        name: &str,
-        kind: Kind,
-        seen: Seen,
-    ) -> Result<(), PolicyViolation> {
+    /// Whether a tool that a request declares or an answer calls may be used.
+    pub(crate) fn judge_tool(&self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
         let rules = self.policy.tools();
         if !rules.is_restricted() {
             return Ok(());
         }
-        let (rule, reason) = match self.match_tool(rules, name) {
+        let name = tool.name.as_str();
+        let (rule, reason) = match self.match_tool(rules, tool) {
             NameMatch::Blocked => (Rule::ToolBlocked, "is blocked"),
-            NameMatch::Allowed if self.is_knowable(rules, name, kind) => return Ok(()),
+            NameMatch::Allowed if is_knowable(rules, tool) => return Ok(()),
             _ => (Rule::ToolNotAllowed, "is not in the allowlist"),
         };
         Err(
@@ -318,36 +315,34 @@ impl PolicyEnforcer {
         )
     }
 
-    /// Matches a tool by its own name and, for a hosted tool, by every name that means the same.
-    fn match_tool(&self, rules: &NameRules, name: &str) -> NameMatch {
-        let own = rules.check(name);
-        let Some(family) = tool::hosted_family(name) else {
-            return own;
-        };
-        let general = rules.check(family);
-        if own == NameMatch::Blocked
-            || general == NameMatch::Blocked
-            || self.hosted.blocked.contains(&family)
+    /// Matches a tool by its own name and by every other name that means the same, or something wider.
+    fn match_tool(&self, rules: &NameRules, tool: &Tool) -> NameMatch {
+        let own = rules.check(&tool.name);
+        let short = tool.short_name.as_deref().map(|short| rules.check(short));
+        let family = tool::hosted_family(&tool.name).or((tool.kind == Kind::Mcp).then_some("mcp"));
+        let general = family.map(|family| rules.check(family));
+        let listed = |families: &[&str]| family.is_some_and(|family| families.contains(&family));
+        // A deny entry for the name without its namespace, or for the whole server, covers the tool.
+        if [Some(own), short, general].contains(&Some(NameMatch::Blocked))
+            || listed(&self.hosted.blocked)
         {
             return NameMatch::Blocked;
         }
-        if own == NameMatch::Allowed
-            || general == NameMatch::Allowed
-            || self.hosted.allowed.contains(&family)
-        {
-            return NameMatch::Allowed;
+        let allowed = match tool.kind {
+            // An allowed server is allowed with all of its tools; `mcp` alone names no server.
+            Kind::Mcp => own == NameMatch::Allowed || short == Some(NameMatch::Allowed),
+            // A tool of another namespace is another tool, so its short name vouches for nothing.
+            Kind::Function | Kind::Hosted | Kind::Unknown => {
+                own == NameMatch::Allowed
+                    || general == Some(NameMatch::Allowed)
+                    || listed(&self.hosted.allowed)
+            }
+        };
+        if allowed {
+            NameMatch::Allowed
+        } else {
+            NameMatch::NotListed
         }
-        NameMatch::NotListed
-    }
-
-    /// Whether a name that no entry forbids says what would run.
-    fn is_knowable(&self, rules: &NameRules, name: &str, kind: Kind) -> bool {
-        // A wrapper's calls are named in its arguments, which arrive after its name was released.
-        if tool::is_wrapper(name) || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return false;
-        }
-        // A type that nobody here knows is no tool's name: only an allow entry can vouch for it.
-        kind != Kind::Unknown || rules.allowed().is_some()
     }
 
     pub(crate) fn judge_network(
@@ -388,43 +383,165 @@ impl PolicyEnforcer {
         Err(PolicyViolation::new(rule, seen, message).with_value(host))
     }
 
-    /// The rules on what a request asks for: its models first, then its tools.
+    /// The rules on what a request asks for: its models first, then what it leaves to the server, then its tools.
     pub(crate) fn judge_request(
         &self,
         facts: &RequestFacts,
-        deployment: Option<&str>,
+        asked: &Asked<'_>,
     ) -> Result<(), PolicyViolation> {
-        let models = [deployment, facts.model.as_deref()];
+        let models = [asked.deployment, facts.model.as_deref()];
         let further = facts.more_models.iter().map(String::as_str);
         for model in models.into_iter().flatten().chain(further) {
             self.judge_model(model, Seen::Request)?;
         }
-        if self.policy.models().is_restricted() {
-            if facts.model.is_none() && deployment.is_none() {
-                return Err(PolicyViolation::new(
-                    Rule::ModelNotAllowed,
-                    Seen::Request,
-                    "the request names no model, and models are restricted",
-                )
-                .with_param("model"));
+        let models_restricted = self.policy.models().is_restricted();
+        let tools_restricted = self.policy.tools().is_restricted();
+        if models_restricted || tools_restricted {
+            let unopened = |id: &&String| !asked.openings.stored.contains(id);
+            if let Some(id) = facts.stored.iter().find(unopened) {
+                let rule = if models_restricted {
+                    Rule::ModelNotAllowed
+                } else {
+                    Rule::ToolNotAllowed
+                };
+                let message = format!(
+                    "`{}` is stored at the server and brings its own model and tools; open it knowingly with `SekuireLayer::open_stored`",
+                    shown(id)
+                );
+                return Err(PolicyViolation::new(rule, Seen::Request, message).with_value(id));
+            }
+        }
+        if models_restricted {
+            let names_one = facts.model.is_some()
+                || asked.deployment.is_some()
+                || !facts.more_models.is_empty();
+            if asked.needs_model && !names_one && facts.stored.is_empty() {
+                let message = "the request names no model, and models are restricted";
+                return Err(
+                    PolicyViolation::new(Rule::ModelNotAllowed, Seen::Request, message)
+                        .with_param("model"),
+                );
             }
             if let Some(key) = facts.hidden_model {
-                return Err(PolicyViolation::new(
-                    Rule::ModelNotAllowed,
-                    Seen::Request,
-                    format!("`{key}` lets the server choose a model, and models are restricted"),
-                )
-                .with_param("model"));
+                let message =
+                    format!("`{key}` lets the server choose a model, and models are restricted");
+                return Err(
+                    PolicyViolation::new(Rule::ModelNotAllowed, Seen::Request, message)
+                        .with_param("model"),
+                );
             }
         }
         facts
             .tools
             .iter()
-            .try_for_each(|tool| self.judge_called(tool, Seen::Request))
+            .try_for_each(|tool| self.judge_tool(tool, Seen::Request))?;
+        facts
+            .mcp
+            .iter()
+            .try_for_each(|server| self.judge_server(server, asked.openings))?;
+        self.judge_approvals(facts)?;
+        self.judge_history(facts, asked.openings)
     }
 
-    pub(crate) fn judge_called(&self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
-        self.judge_tool(&tool.name, tool.kind, seen)
+    /// An MCP server: its tools by label, and, because the label is the agent's to choose, its place.
+    fn judge_server(&self, server: &Mcp, openings: &Openings) -> Result<(), PolicyViolation> {
+        match &server.tools {
+            None => self.judge_tool(&Tool::mcp(&server.label, None), Seen::Request)?,
+            Some(names) => names.iter().try_for_each(|name| {
+                self.judge_tool(&Tool::mcp(&server.label, Some(name)), Seen::Request)
+            })?,
+        }
+        if !server.placed {
+            return Ok(());
+        }
+        let bound = openings
+            .mcp_hosts
+            .iter()
+            .find(|(label, _)| *label == server.label)
+            .map(|(_, host)| host.as_str());
+        let refuse = |what: &str, value: &str| {
+            let message = format!(
+                "MCP server {} is reached by {what}, and nothing says that its label may be; bind it with `SekuireLayer::mcp_server`",
+                shown(&server.label)
+            );
+            Err(
+                PolicyViolation::new(Rule::ToolNotAllowed, Seen::Request, message)
+                    .with_value(value)
+                    .with_param("tools"),
+            )
+        };
+        let governed = self.policy.network().is_some() || self.policy.tools().is_restricted();
+        if server.tunnel && governed {
+            return refuse("a tunnel", &server.label);
+        }
+        if let Some(connector) = &server.connector
+            && governed
+            && !tool::is_documented_connector(connector)
+            && bound != Some(connector)
+        {
+            return refuse("a connector that is not documented", connector);
+        }
+        let Some(url) = &server.url else {
+            return Ok(());
+        };
+        let Some((scheme, host)) = tool::place(url) else {
+            let message = "an MCP server's address is not a plain URL";
+            return Err(
+                PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message)
+                    .with_param("tools"),
+            );
+        };
+        match bound {
+            Some(bound) if host.eq_ignore_ascii_case(bound) => Ok(()),
+            Some(_) => refuse("another address than it is bound to", host),
+            None if self.policy.network().is_some() => self
+                .judge_network(host, scheme, Seen::Request)
+                .map_err(|violation| violation.with_param("tools")),
+            None if self.policy.tools().is_restricted() => refuse("an address", host),
+            None => Ok(()),
+        }
+    }
+
+    fn judge_approvals(&self, facts: &RequestFacts) -> Result<(), PolicyViolation> {
+        if !self.policy.tools().is_restricted() {
+            return Ok(());
+        }
+        facts
+            .approvals
+            .iter()
+            .try_for_each(|approved| {
+                match approved {
+            Some(tool) => self.judge_tool(tool, Seen::Request),
+            None => Err(PolicyViolation::new(
+                Rule::ToolNotAllowed,
+                Seen::Request,
+                "the request approves an MCP call that it doesn't name, and tools are restricted",
+            )
+            .with_help("send the `mcp_approval_request` item along with its response")
+            .with_param("tools")),
+        }
+            })
+    }
+
+    fn judge_history(
+        &self,
+        facts: &RequestFacts,
+        openings: &Openings,
+    ) -> Result<(), PolicyViolation> {
+        if openings.strict_history {
+            for name in &facts.history {
+                self.judge_tool(&Tool::asked(name), Seen::Request)?;
+            }
+        }
+        if openings.strict_state && facts.server_state {
+            let message = "the request goes on from state that the server keeps, which `SekuireLayer::strict_state` refuses";
+            return Err(PolicyViolation::new(
+                Rule::RequestUnreadable,
+                Seen::Request,
+                message,
+            ));
+        }
+        Ok(())
     }
 
     /// Counts a call that names these models in every window that applies.
@@ -492,6 +609,43 @@ impl PolicyEnforcer {
         };
         PolicyViolation::new(rule, seen, format!("{what}: {limit}")).with_retry_after(wait)
     }
+}
+
+/// What an operator opened or closed beyond the policy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Openings {
+    /// Ids of stored prompts, agents and workflows.
+    pub(crate) stored: Vec<String>,
+    /// MCP labels and the host, or connector, that each stands for.
+    pub(crate) mcp_hosts: Vec<(String, String)>,
+    /// Tools that a conversation's history names must be allowed.
+    pub(crate) strict_history: bool,
+    /// Conversations that go on from the server's state are refused.
+    pub(crate) strict_state: bool,
+}
+
+/// What is known of a request beside its body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) deployment: Option<&'a str>,
+    /// The endpoint runs a model, so something must name it.
+    pub(crate) needs_model: bool,
+    pub(crate) openings: &'a Openings,
+}
+
+/// Whether a name that no entry forbids says what would run.
+fn is_knowable(rules: &NameRules, tool: &Tool) -> bool {
+    // A wrapper's calls are named in its arguments, which arrive after its name was released.
+    if tool::is_wrapper(&tool.name)
+        || tool
+            .name
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace())
+    {
+        return false;
+    }
+    // A type that nobody here knows is no tool's name: only an allow entry can vouch for it.
+    tool.kind != Kind::Unknown || rules.allowed().is_some()
 }
 
 /// Printable ASCII without blanks: what a server can't trim, fold or normalise into another name.

@@ -4,318 +4,44 @@
 //! each host judges the same way, and an exchange is settled and told exactly once however it ends: a guard in
 //! `Drop` does what nobody did before.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode, Version, request, response};
+use http::header::{self, HeaderValue};
+use http::{StatusCode, Version, request, response};
 
-use crate::audit::{Decision, End, OnDecision, Phase, Verdict};
-use crate::enforcer::{Mode, PolicyEnforcer};
+use crate::audit::{Decision, End, Phase, Verdict};
+use crate::enforcer::Asked;
+use crate::governor::{
+    ContentType, Governor, content_type, endpoint_name, form_boundary, is_encoded,
+};
 use crate::limits::Ticket;
-use crate::respond::Respond;
-use crate::violation::{PolicyViolation, Rule, Seen, shown};
-use crate::wire::answer::{self, AnswerFacts, Usage};
-use crate::wire::endpoint::{self, Class, Endpoint, NoEndpoint};
+use crate::violation::{PolicyViolation, Rule, Seen};
+use crate::wire::answer::{self, AnswerFacts, Item, Usage};
+use crate::wire::endpoint::{Class, Endpoint, Format, Request};
 use crate::wire::error::WireError;
 use crate::wire::event::EventReader;
 use crate::wire::json::Scratch;
-use crate::wire::request::{RequestFacts, read_chat, text_tokens};
+use crate::wire::request::{self as body, RequestFacts, text_tokens};
 use crate::wire::tool::Tool;
+use crate::wire::{batch, multipart};
 
-const MIB: usize = 1 << 20;
-/// Headers by which some servers take another method than the one that was judged.
-const METHOD_OVERRIDES: [&str; 3] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-];
 /// A call that names more tools than this is told with the first ones.
 const MAX_TOLD_TOOLS: usize = 64;
-
-/// How many bytes may be held.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caps {
-    pub(crate) request: usize,
-    pub(crate) answer: usize,
-    pub(crate) event: usize,
-}
-
-impl Default for Caps {
-    fn default() -> Self {
-        Self {
-            request: 32 * MIB,
-            answer: 64 * MIB,
-            event: 64 * MIB,
-        }
-    }
-}
-
-/// Everything that the exchanges of one layer have in common.
-#[derive(Clone)]
-pub(crate) struct Governor {
-    pub(crate) enforcer: PolicyEnforcer,
-    pub(crate) respond: Respond,
-    pub(crate) caps: Caps,
-    /// Base paths beside the known ones.
-    pub(crate) bases: Vec<String>,
-    /// Endpoints that pass unread, as `METHOD /path`.
-    pub(crate) opened: Vec<String>,
-    pub(crate) on_decision: Option<OnDecision>,
-}
-
-/// What to do with a request, judged by its head.
-#[derive(Debug)]
-pub(crate) enum Begin {
-    Refuse(PolicyViolation),
-    /// Send it as it is and pass the answer on unread.
-    Pass,
-    /// Collect the body and show it to [`Exchange::request`].
-    Read(Box<Exchange>),
-}
 
 /// What to do with an answer, judged by its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Collect it whole and show it to [`Exchange::document`].
     Document,
-    /// As `Document`, for an error answer in prose.
+    /// As `Document`, for text that is no JSON.
     Prose,
     /// Feed it to an event reader.
     Stream,
-}
-
-impl Governor {
-    pub(crate) fn new(enforcer: PolicyEnforcer) -> Self {
-        Self {
-            enforcer,
-            respond: Respond::default(),
-            caps: Caps::default(),
-            bases: Vec::new(),
-            opened: Vec::new(),
-            on_decision: None,
-        }
-    }
-
-    pub(crate) fn blocks(&self) -> bool {
-        self.enforcer.current_mode() == Mode::Block
-    }
-
-    /// Judges a request's head.
-    pub(crate) fn begin(self: &Arc<Self>, head: &request::Parts) -> Begin {
-        let started = self.enforcer.now();
-        let network = self.judge_network(head);
-        let found = endpoint::classify(head.method.as_str(), head.uri.path(), &self.bases);
-        let (found, lost) = match found {
-            Ok(found) => (Some(found), None),
-            Err(lost) => (None, Some(lost)),
-        };
-        let mut exchange = Exchange::new(self.clone(), started, found);
-        if let Err(violation) = network.or_else(|violation| exchange.decide_request(violation)) {
-            return Begin::Refuse(violation);
-        }
-        match self.judge_head(head, exchange.endpoint.as_ref(), lost) {
-            Ok(true) => Begin::Read(Box::new(exchange)),
-            Ok(false) => {
-                exchange.pass(Verdict::NotInspected);
-                Begin::Pass
-            }
-            Err(violation) => match exchange.decide_request(violation) {
-                Err(violation) => Begin::Refuse(violation),
-                // In warn and audit modes what can't be read passes, and is told as not inspected.
-                Ok(()) => {
-                    exchange.pass(Verdict::NotInspected);
-                    Begin::Pass
-                }
-            },
-        }
-    }
-
-    /// The network rules on where the request goes.
-    fn judge_network(&self, head: &request::Parts) -> Result<(), PolicyViolation> {
-        if self.enforcer.policy().network().is_none() {
-            return Ok(());
-        }
-        let unreadable = |message: &'static str| {
-            PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message)
-        };
-        let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
-            return Err(unreadable("network rules need the request's scheme and host, and its URI has none")
-                .with_help("place the layer where request URIs are absolute: around the client, above its connector"));
-        };
-        if authority.as_str().contains('@') {
-            return Err(unreadable("the request's URI carries credentials"));
-        }
-        let mut hosts = head.headers.get_all(header::HOST).iter();
-        if let Some(host) = hosts.next() {
-            let same = host
-                .to_str()
-                .is_ok_and(|host| same_host(host, authority.as_str(), scheme));
-            if !same || hosts.next().is_some() {
-                return Err(unreadable(
-                    "the request's `host` header and its URI name different hosts",
-                ));
-            }
-        }
-        self.enforcer
-            .judge_network(authority.host(), scheme, Seen::Request)
-    }
-
-    /// Whether the request is to be read (`true`) or passes unread (`false`).
-    fn judge_head(
-        &self,
-        head: &request::Parts,
-        found: Option<&Endpoint>,
-        lost: Option<NoEndpoint>,
-    ) -> Result<bool, PolicyViolation> {
-        if head.method == Method::CONNECT || head.headers.contains_key(header::UPGRADE) {
-            return Err(PolicyViolation::new(
-                Rule::EndpointNotAllowed,
-                Seen::Request,
-                "connection upgrades (WebSocket) are refused: their frames can't be inspected here",
-            ));
-        }
-        if METHOD_OVERRIDES
-            .iter()
-            .any(|name| head.headers.contains_key(*name))
-        {
-            return Err(unreadable_request(
-                "a header overrides the request's method",
-            ));
-        }
-        let Some(endpoint) = found else {
-            return Err(no_endpoint(head, lost));
-        };
-        let name = endpoint_name(endpoint);
-        if self.opened.contains(&name) {
-            return Ok(false);
-        }
-        match (endpoint.class, endpoint.api) {
-            (Class::Neutral, _) => Ok(false),
-            (_, Some(_)) => judge_body_headers(&head.headers).map(|()| true),
-            (class, None) => {
-                let does = match class {
-                    Class::Model => "runs a model",
-                    Class::Define => "stores a model or tools for a later run",
-                    Class::Output => "returns what a model produced",
-                    Class::Indirect => "runs what a file says",
-                    Class::Neutral | Class::Denied => "reaches beyond what a policy can govern",
-                };
-                Err(PolicyViolation::new(
-                    Rule::EndpointNotAllowed,
-                    Seen::Request,
-                    format!("`{name}` {does} and is not inspected; open it knowingly with `SekuireLayer::open_endpoint(\"{name}\")`"),
-                )
-                .with_value(&name))
-            }
-        }
-    }
-}
-
-/// Whether a `host` header and a URI's authority are the same place.
-fn same_host(host: &str, authority: &str, scheme: &str) -> bool {
-    let bare = |text: &str| -> String {
-        let default = if matches!(scheme, "https" | "wss") {
-            ":443"
-        } else {
-            ":80"
-        };
-        let text = text.to_ascii_lowercase();
-        text.strip_suffix(default)
-            .unwrap_or(&text)
-            .trim_end_matches('.')
-            .to_owned()
-    };
-    bare(host) == bare(authority)
-}
-
-fn endpoint_name(endpoint: &Endpoint) -> String {
-    format!("{} {}", endpoint.method, endpoint.path)
-}
-
-fn no_endpoint(head: &request::Parts, lost: Option<NoEndpoint>) -> PolicyViolation {
-    let (method, path) = (shown(head.method.as_str()), shown(head.uri.path()));
-    let message = match lost {
-        Some(NoEndpoint::Ambiguous(reason)) => {
-            format!("path `{path}` could mean different things to different servers: {reason}")
-        }
-        Some(NoEndpoint::Method) => format!("`{method}` is no documented method of `{path}`"),
-        Some(NoEndpoint::Unknown) | None => format!(
-            "`{method} {path}` is no known endpoint; if the API begins at another base path, name it with `SekuireLayer::base_path`"
-        ),
-    };
-    PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message)
-        .with_value(head.uri.path())
-}
-
-fn unreadable_request(message: impl Into<std::borrow::Cow<'static, str>>) -> PolicyViolation {
-    PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message)
-}
-
-fn unreadable_answer(message: impl Into<std::borrow::Cow<'static, str>>) -> PolicyViolation {
-    PolicyViolation::new(Rule::ResponseUnreadable, Seen::Response, message)
-}
-
-/// One JSON content type, no encoding, one framing.
-fn judge_body_headers(headers: &HeaderMap) -> Result<(), PolicyViolation> {
-    if content_type(headers) != Some(ContentType::Json) {
-        return Err(unreadable_request(
-            "the request's content type is not exactly one `application/json`",
-        ));
-    }
-    if is_encoded(headers) {
-        return Err(unreadable_request(
-            "the request's body is encoded (`content-encoding`) and can't be inspected",
-        ));
-    }
-    let framed = headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING);
-    if framed || headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
-        return Err(unreadable_request(
-            "the request states its length more than once",
-        ));
-    }
-    Ok(())
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ContentType {
-    Json,
-    EventStream,
-}
-
-/// The content type, when there is exactly one and it is one that is read here.
-fn content_type(headers: &HeaderMap) -> Option<ContentType> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() || value.contains(',') {
-        return None;
-    }
-    let mut parts = value.split(';');
-    let essence = parts.next()?.trim().to_ascii_lowercase();
-    for parameter in parts {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = value.trim().trim_matches('"');
-        if name.trim().eq_ignore_ascii_case("charset")
-            && !(value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8"))
-        {
-            return None;
-        }
-    }
-    match essence.as_str() {
-        "text/event-stream" => Some(ContentType::EventStream),
-        "application/json" => Some(ContentType::Json),
-        other => (other.starts_with("application/") && other.ends_with("+json"))
-            .then_some(ContentType::Json),
-    }
-}
-
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity") && !value.is_empty())
+    /// Sound or pictures: nothing that could be read as a call.
+    Data,
 }
 
 /// A governed call in flight.
@@ -324,6 +50,8 @@ pub(crate) struct Exchange {
     governor: Arc<Governor>,
     started: Duration,
     endpoint: Option<Endpoint>,
+    /// The request is a form with this boundary.
+    boundary: Option<String>,
     model: Option<String>,
     /// The tools to be told: declared, then called.
     tools: Vec<String>,
@@ -338,6 +66,7 @@ pub(crate) struct Exchange {
     usage: Option<u64>,
     /// Bytes of generated text.
     text: u64,
+    charged: u64,
     /// What was seen can't be judged, and passed in warn or audit mode.
     unread: bool,
     /// The answer's end was seen.
@@ -345,24 +74,17 @@ pub(crate) struct Exchange {
     told: bool,
 }
 
-impl std::fmt::Debug for Governor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Governor")
-            .field("enforcer", &self.enforcer)
-            .field("respond", &self.respond)
-            .field("caps", &self.caps)
-            .field("bases", &self.bases)
-            .field("opened", &self.opened)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Exchange {
-    fn new(governor: Arc<Governor>, started: Duration, endpoint: Option<Endpoint>) -> Self {
+    pub(crate) fn new(
+        governor: Arc<Governor>,
+        started: Duration,
+        endpoint: Option<Endpoint>,
+    ) -> Self {
         Self {
             governor,
             started,
             endpoint,
+            boundary: None,
             model: None,
             tools: Vec::new(),
             prompt_tokens: 0,
@@ -373,37 +95,57 @@ impl Exchange {
             failed_status: false,
             usage: None,
             text: 0,
+            charged: 0,
             unread: false,
             whole: false,
             told: false,
         }
     }
 
-    pub(crate) fn governor(&self) -> &Arc<Governor> {
+    pub(crate) const fn governor(&self) -> &Arc<Governor> {
         &self.governor
+    }
+
+    pub(crate) const fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref()
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.endpoint
+            .as_ref()
+            .map_or(Format::Any, |endpoint| endpoint.format)
+    }
+
+    pub(crate) fn set_boundary(&mut self, head: &request::Parts) {
+        self.boundary = form_boundary(&head.headers).map(str::to_owned);
     }
 
     /// The most bytes of a request's body to collect. Without blocking nothing is refused, whatever its size: the
     /// body is the caller's own.
     pub(crate) fn request_cap(&self) -> usize {
-        if self.governor.blocks() {
-            self.governor.caps.request
-        } else {
-            usize::MAX
+        let caps = &self.governor.caps;
+        match (self.governor.blocks(), &self.boundary) {
+            (true, None) => caps.request,
+            (true, Some(_)) => caps.form,
+            (false, _) => usize::MAX,
         }
     }
 
-    /// Carries out a violation: refused in block mode (and told), noted otherwise.
+    /// Carries out a violation: refused in block mode, noted otherwise.
     fn decide(&mut self, violation: PolicyViolation) -> Result<(), PolicyViolation> {
         self.violation.get_or_insert_with(|| violation.clone());
-        if !self.governor.blocks() {
-            return Ok(());
+        if self.governor.blocks() {
+            Err(violation)
+        } else {
+            Ok(())
         }
-        Err(violation)
     }
 
     /// As [`decide`](Self::decide), before the request was sent: a refusal is the end of it.
-    fn decide_request(&mut self, violation: PolicyViolation) -> Result<(), PolicyViolation> {
+    pub(crate) fn decide_request(
+        &mut self,
+        violation: PolicyViolation,
+    ) -> Result<(), PolicyViolation> {
         let decided = self.decide(violation);
         if decided.is_err() {
             self.tell(Phase::Request, Verdict::Refused, None);
@@ -422,44 +164,59 @@ impl Exchange {
     }
 
     /// The request passes unread, and so does its answer.
-    fn pass(&mut self, verdict: Verdict) {
-        self.tell(Phase::Request, verdict, None);
+    pub(crate) fn pass(&mut self) {
+        self.tell(Phase::Request, Verdict::NotInspected, None);
         self.told = true;
     }
 
     /// Judges and admits a request by its body.
     pub(crate) fn request(&mut self, body: &[u8]) -> Result<(), PolicyViolation> {
-        let facts = match read_chat(body, &mut Scratch::default()) {
-            Ok(facts) => facts,
+        let several = match self.read_request(body) {
+            Ok(several) => several,
             Err(error) => {
                 self.decide_request(unreadable_request(format!(
                     "the request can't be read: {error}"
                 )))?;
                 self.unread = true;
-                RequestFacts::default()
+                Vec::new()
             }
         };
-        let governor = self.governor.clone();
-        let enforcer = &governor.enforcer;
-        self.note(&facts);
-        let deployment = self
-            .endpoint
-            .as_ref()
-            .and_then(|endpoint| endpoint.deployment.as_deref());
-        if let Err(violation) = enforcer.judge_request(&facts, deployment) {
-            self.decide_request(violation)?;
+        for facts in &several {
+            self.note(facts);
         }
+        let governor = self.governor.clone();
+        let class = self.endpoint.as_ref().map(|endpoint| endpoint.class);
         let deployment = self
             .endpoint
             .as_ref()
-            .and_then(|endpoint| endpoint.deployment.as_deref());
-        let models = deployment
-            .into_iter()
-            .chain(facts.model.as_deref())
-            .chain(facts.more_models.iter().map(String::as_str));
-        match enforcer.admit(self.started, models) {
-            Ok(ticket) => self.ticket = Some(ticket),
-            Err(violation) => self.decide_request(violation)?,
+            .and_then(|endpoint| endpoint.deployment.clone());
+        let continues = self
+            .endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.path.ends_with("/submit_tool_outputs"));
+        let asked = Asked {
+            deployment: deployment.as_deref(),
+            // Every line of a batch runs a model; a run that goes on had its model judged when it began.
+            needs_model: matches!(class, Some(Class::Model | Class::Indirect)) && !continues,
+            openings: &governor.openings,
+        };
+        for facts in &several {
+            if let Err(violation) = governor.enforcer.judge_request(facts, &asked) {
+                self.decide_request(violation)?;
+            }
+        }
+        if class == Some(Class::Model) {
+            let named = several
+                .iter()
+                .flat_map(|facts| facts.model.iter().chain(&facts.more_models));
+            let models = deployment
+                .as_deref()
+                .into_iter()
+                .chain(named.map(String::as_str));
+            match governor.enforcer.admit(self.started, models) {
+                Ok(ticket) => self.ticket = Some(ticket),
+                Err(violation) => self.decide_request(violation)?,
+            }
         }
         let verdict = if self.unread {
             Verdict::NotInspected
@@ -471,19 +228,85 @@ impl Exchange {
         Ok(())
     }
 
+    /// What the body asks for: one request, or each line of a batch.
+    fn read_request(&self, body: &[u8]) -> Result<Vec<RequestFacts>, WireError> {
+        let Some(endpoint) = &self.endpoint else {
+            return Ok(Vec::new());
+        };
+        match (endpoint.request, self.boundary.as_deref()) {
+            (Request::Unread, _) => Ok(Vec::new()),
+            (Request::Empty, _) if body.is_empty() => Ok(vec![RequestFacts::default()]),
+            (Request::Empty, _) => Err(WireError::new("a body where none is documented")),
+            (Request::Form(fields), Some(boundary)) => {
+                let mut facts = RequestFacts::default();
+                for part in multipart::read(body, boundary)? {
+                    let known = fields.iter().any(|(key, _)| *key == part.name);
+                    if part.file && known && part.name != "prompt" {
+                        return Err(WireError::new(
+                            "a form field that names a model or tools is a file",
+                        ));
+                    }
+                    if part.file {
+                        facts.parts = facts.parts.saturating_add(1);
+                    } else {
+                        body::read_form_field(part.name, part.content, fields, &mut facts)?;
+                    }
+                }
+                Ok(vec![facts])
+            }
+            (Request::File, Some(boundary)) => self.read_file(body, boundary),
+            (Request::Json(fields) | Request::Form(fields), _) => {
+                Ok(vec![body::read(body, fields, &mut Scratch::default())?])
+            }
+            (Request::File, None) => Err(WireError::new("an upload that is not a form")),
+        }
+    }
+
+    /// An upload: a batch is judged line by line, and other files pass unless a model is trained on them.
+    fn read_file(&self, body: &[u8], boundary: &str) -> Result<Vec<RequestFacts>, WireError> {
+        let parts = multipart::read(body, boundary)?;
+        let mut purposes = parts
+            .iter()
+            .filter(|part| part.name.eq_ignore_ascii_case("purpose"));
+        let purpose = match (purposes.next(), purposes.next()) {
+            (Some(part), None) if part.name == "purpose" && !part.file => part.content,
+            _ => return Err(WireError::new("an upload without exactly one purpose")),
+        };
+        match purpose {
+            b"batch" => {}
+            b"assistants" | b"vision" | b"user_data" | b"evals" => return Ok(Vec::new()),
+            _ => return Err(WireError::new("an upload whose purpose can't be governed")),
+        }
+        let mut several = Vec::new();
+        for part in parts
+            .iter()
+            .filter(|part| part.name != "purpose" && part.file)
+        {
+            batch::read(part.content, &self.governor.bases, |facts| {
+                several.push(facts)
+            })?;
+        }
+        Ok(several)
+    }
+
     /// Keeps what a later decision or the audit needs of a request.
     fn note(&mut self, facts: &RequestFacts) {
-        self.model = facts.model.clone();
-        for tool in &facts.tools {
-            self.note_tool(tool);
+        if self.model.is_none() {
+            self.model.clone_from(&facts.model);
         }
-        self.prompt_tokens = facts.prompt_tokens;
+        for tool in &facts.tools {
+            self.note_tool(&tool.name);
+        }
+        for server in &facts.mcp {
+            self.note_tool(&Tool::mcp(&server.label, None).name);
+        }
+        self.prompt_tokens = self.prompt_tokens.saturating_add(facts.prompt_tokens());
         self.choices = facts.choices.unwrap_or(1).max(1);
     }
 
-    fn note_tool(&mut self, tool: &Tool) {
-        if self.tools.len() < MAX_TOLD_TOOLS && !self.tools.contains(&tool.name) {
-            self.tools.push(tool.name.clone());
+    fn note_tool(&mut self, name: &str) {
+        if self.tools.len() < MAX_TOLD_TOOLS && !self.tools.iter().any(|known| known == name) {
+            self.tools.push(name.to_owned());
         }
     }
 
@@ -499,10 +322,9 @@ impl Exchange {
         );
         // The body is whole by now: nothing is left to wait for or to send in pieces.
         head.headers.remove(header::EXPECT);
-        if head.version != Version::HTTP_2
-            && head.headers.remove(header::TRANSFER_ENCODING).is_some()
-            || head.headers.contains_key(header::CONTENT_LENGTH)
-        {
+        let pieces = head.version != Version::HTTP_2
+            && head.headers.remove(header::TRANSFER_ENCODING).is_some();
+        if pieces || head.headers.contains_key(header::CONTENT_LENGTH) {
             head.headers
                 .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
@@ -520,7 +342,7 @@ impl Exchange {
         head: &mut response::Parts,
     ) -> Result<Option<Answer>, PolicyViolation> {
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
-        match judge_answer_head(head) {
+        match judge_answer_head(head, self.format()) {
             Ok(answer) => {
                 if answer == Answer::Stream && self.governor.blocks() {
                     // Events may be changed or withheld, so no length can be promised.
@@ -538,29 +360,61 @@ impl Exchange {
 
     /// Judges an answer that was collected whole.
     pub(crate) fn document(&mut self, kind: Answer, body: &[u8]) -> Result<(), PolicyViolation> {
-        if body.is_empty() && kind == Answer::Prose {
-            return self.complete();
-        }
         if kind == Answer::Prose {
-            if looks_like_an_answer(body) {
+            self.text = body.len() as u64;
+            if looks_like_an_answer(body) && !self.is_lines(body)? {
                 self.refuse_answer(unreadable_answer(
-                    "the error answer is labelled as text but could be read as JSON or events",
+                    "the answer is labelled as text but could be read as JSON or events",
                 ))?;
                 self.unread = true;
             }
             return self.complete();
         }
+        self.one_document(body)?;
+        self.complete()
+    }
+
+    /// The content of a file may be a batch's output: one JSON document on each line.
+    fn is_lines(&mut self, body: &[u8]) -> Result<bool, PolicyViolation> {
+        if self.format() != Format::Media
+            || self
+                .endpoint
+                .as_ref()
+                .is_none_or(|endpoint| endpoint.class != Class::Output)
+        {
+            return Ok(false);
+        }
+        if answer::read_any(body, &mut Scratch::default(), &mut AnswerFacts::default()).is_ok() {
+            self.one_document(body)?;
+            return Ok(true);
+        }
+        for line in body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+            if !line.is_empty() {
+                self.one_document(line)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn one_document(&mut self, document: &[u8]) -> Result<(), PolicyViolation> {
         let mut facts = AnswerFacts::default();
-        if let Err(error) = answer::read_chat(body, &mut Scratch::default(), &mut facts) {
+        let read = match self.format() {
+            Format::Chat => answer::read_chat(document, &mut Scratch::default(), &mut facts),
+            Format::Responses | Format::Any | Format::Media => {
+                answer::read_any(document, &mut Scratch::default(), &mut facts)
+            }
+        };
+        if let Err(error) = read {
             self.refuse_answer(unreadable_answer(format!(
                 "the answer can't be read: {error}"
             )))?;
             self.unread = true;
-            return self.complete();
+            return Ok(());
         }
-        self.usage = facts.usage.and_then(Usage::tokens);
-        self.text = facts.text;
-        if facts.choices.iter().any(|index| *index >= self.choices) {
+        self.usage = self.usage.max(facts.usage.and_then(Usage::tokens));
+        self.text = self.text.saturating_add(facts.text);
+        if self.format() == Format::Chat && facts.choices.iter().any(|index| *index >= self.choices)
+        {
             self.refuse_answer(unreadable_answer(
                 "the answer holds a choice that the request didn't ask for",
             ))?;
@@ -568,13 +422,16 @@ impl Exchange {
         for name in facts.parts.into_iter().flat_map(|part| part.names) {
             self.called(&Tool::function(name.text), Seen::Response)?;
         }
-        self.complete()
+        for tool in facts.items.iter().filter_map(Item::tool) {
+            self.called(&tool, Seen::Response)?;
+        }
+        Ok(())
     }
 
     /// Judges a tool that the answer calls.
     pub(crate) fn called(&mut self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
-        self.note_tool(tool);
-        match self.governor.enforcer.judge_called(tool, seen) {
+        self.note_tool(&tool.name);
+        match self.governor.enforcer.judge_tool(tool, seen) {
             Ok(()) => Ok(()),
             Err(violation) => self.refuse_answer(violation),
         }
@@ -608,7 +465,7 @@ impl Exchange {
 
     /// A reader for this call's event stream.
     pub(crate) fn event_reader(&self) -> EventReader {
-        EventReader::new(self.choices)
+        EventReader::new(self.format(), self.choices)
     }
 
     /// What the stream has used so far.
@@ -643,9 +500,9 @@ impl Exchange {
         let Some(ticket) = self.ticket.take() else {
             return Ok(());
         };
-        let tokens = tokens.unwrap_or_else(|| self.tokens());
+        self.charged = tokens.unwrap_or_else(|| self.tokens());
         let enforcer = &self.governor.enforcer;
-        enforcer.settle(enforcer.now(), &ticket, tokens)
+        enforcer.settle(enforcer.now(), &ticket, self.charged)
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.
@@ -654,7 +511,11 @@ impl Exchange {
             Some(tokens) => tokens,
             // A failed call without usage ran no model, as far as anyone can tell.
             None if self.failed_status => 0,
-            None => self.prompt_tokens.saturating_add(text_tokens(self.text)),
+            // An answer that came was never free.
+            None => self
+                .prompt_tokens
+                .saturating_add(text_tokens(self.text))
+                .max(1),
         }
     }
 
@@ -693,8 +554,8 @@ impl Exchange {
             model: self.model.as_deref(),
             tools: &self.tools,
             violation: self.violation.as_ref(),
-            tokens: ended.then(|| self.tokens()),
-            estimated: ended && self.usage.is_none(),
+            tokens: ended.then_some(self.charged),
+            estimated: ended && self.usage.is_none() && self.charged > 0,
             end,
             duration: enforcer.now().saturating_sub(self.started),
         }
@@ -718,15 +579,23 @@ impl Drop for Exchange {
     }
 }
 
+fn unreadable_request(message: impl Into<Cow<'static, str>>) -> PolicyViolation {
+    PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message)
+}
+
+fn unreadable_answer(message: impl Into<Cow<'static, str>>) -> PolicyViolation {
+    PolicyViolation::new(Rule::ResponseUnreadable, Seen::Response, message)
+}
+
 /// Which way an answer is to be read.
-fn judge_answer_head(head: &response::Parts) -> Result<Answer, PolicyViolation> {
+fn judge_answer_head(head: &response::Parts, format: Format) -> Result<Answer, PolicyViolation> {
     let status = head.status;
     if status.is_redirection() {
-        return Err(unreadable_answer(format!(
+        let message = format!(
             "the server redirects ({}), and following it would leave the policy",
             status.as_u16()
-        ))
-        .with_help("point the client at the final address"));
+        );
+        return Err(unreadable_answer(message).with_help("point the client at the final address"));
     }
     if status.is_informational() {
         return Err(unreadable_answer(
@@ -742,6 +611,8 @@ fn judge_answer_head(head: &response::Parts) -> Result<Answer, PolicyViolation> 
     match content_type(&head.headers) {
         Some(ContentType::Json) => Ok(Answer::Document),
         Some(ContentType::EventStream) => Ok(Answer::Stream),
+        None if format == Format::Media && is_media(head) => Ok(Answer::Data),
+        None if format == Format::Media => Ok(Answer::Prose),
         None if status.is_client_error()
             || status.is_server_error()
             || status == StatusCode::NO_CONTENT =>
@@ -754,17 +625,38 @@ fn judge_answer_head(head: &response::Parts) -> Result<Answer, PolicyViolation> 
     }
 }
 
+/// One content type that says sound, picture or film.
+fn is_media(head: &response::Parts) -> bool {
+    let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
+    let first = types
+        .next()
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_ascii_lowercase);
+    let media = first.is_some_and(|value| {
+        ["audio/", "image/", "video/"]
+            .iter()
+            .any(|kind| value.starts_with(kind))
+            && !value.contains([',', '+'])
+    });
+    media && types.next().is_none()
+}
+
 /// Whether some client could take this text for an answer: a JSON document, in whatever encoding, or events.
 fn looks_like_an_answer(body: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(body) else {
-        return true;
+    let filler = |byte: &&u8| {
+        !matches!(
+            **byte,
+            b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xEF | 0xBB | 0xBF | 0xFE | 0xFF
+        )
     };
-    let text = text.trim_start();
-    let opens_json = text.starts_with(['{', '[', '\u{feff}', '\0']) || text.contains('\0');
+    let opens_json = matches!(body.iter().find(filler), Some(b'{' | b'['));
+    let is_data = |line: &[u8]| {
+        line.trim_ascii_start()
+            .get(..4)
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"data"))
+    };
     opens_json
-        || text.lines().any(|line| {
-            line.trim_start()
-                .get(..4)
-                .is_some_and(|word| word.eq_ignore_ascii_case("data"))
-        })
+        || body
+            .split(|byte| matches!(byte, b'\n' | b'\r'))
+            .any(is_data)
 }

@@ -377,6 +377,10 @@ fn receive<R: Body<Data = Bytes>>(
             head,
             ResponseBody::stream(body, exchange),
         ))),
+        Some(Answer::Data) => Ok(Receiving::Release(Response::from_parts(
+            head,
+            ResponseBody::data(body, exchange),
+        ))),
         Some(kind) => {
             let collected = Collected::new(exchange.governor().caps.answer);
             Ok(Receiving::Collect(

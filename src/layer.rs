@@ -6,8 +6,8 @@ use tower_layer::Layer;
 
 use crate::audit::Decision;
 use crate::enforcer::PolicyEnforcer;
-use crate::exchange::Governor;
-use crate::policy::Policy;
+use crate::governor::Governor;
+use crate::policy::{DomainPattern, Policy};
 use crate::respond::Respond;
 use crate::service::SekuireService;
 
@@ -80,12 +80,64 @@ impl SekuireLayer {
         self.with(|governor| governor.bases.push(base))
     }
 
-    /// Lets an endpoint pass that is not inspected, named as the refusal names it: `POST /embeddings`. Its models
+    /// Lets an endpoint pass that is not inspected, named as the refusal names it: `POST /batches`. Its models
     /// and tools are **not** judged and its usage is not counted; only the network rules hold.
     #[must_use]
     pub fn open_endpoint(self, endpoint: impl Into<String>) -> Self {
         let endpoint = endpoint.into();
         self.with(|governor| governor.opened.push(endpoint))
+    }
+
+    /// Names hosts that are no model providers (`*.wikipedia.org`; none by default): calls to them are judged by the
+    /// network rules alone. A provider's path there is refused all the same. An entry that can't be compared with
+    /// hosts, such as a URL, opens nothing.
+    #[must_use]
+    pub fn plain_hosts<H: AsRef<str>>(self, hosts: impl IntoIterator<Item = H>) -> Self {
+        self.with(|governor| {
+            for host in hosts {
+                match DomainPattern::parse(host.as_ref()) {
+                    Some(pattern) => governor.plain_hosts.push(pattern),
+                    None => tracing::error!(target: "tower_sekuire", "an entry of `plain_hosts` is no host and opens nothing"),
+                }
+            }
+        })
+    }
+
+    /// Lets requests use what is stored at the server under this id: a prompt, an agent, a workflow. It brings a
+    /// model and tools that the policy can't see; the answer is judged as any other.
+    #[must_use]
+    pub fn open_stored(self, id: impl Into<String>) -> Self {
+        let id = id.into();
+        self.with(|governor| governor.openings.stored.push(id))
+    }
+
+    /// Binds an MCP server's label to the host (with its port, if it has one) or the connector that it may stand
+    /// for. Needed where tools are restricted and no network rules say which hosts may be reached.
+    #[must_use]
+    pub fn mcp_server(self, label: impl Into<String>, host: impl Into<String>) -> Self {
+        let bound = (label.into(), host.into());
+        self.with(|governor| governor.openings.mcp_hosts.push(bound))
+    }
+
+    /// Refuses requests whose conversation names a tool that isn't allowed. Off by default: what was called before is
+    /// history, and what is called next is judged. Turn it on for keys that are also used outside the layer.
+    #[must_use]
+    pub fn strict_history(self, strict: bool) -> Self {
+        self.with(|governor| governor.openings.strict_history = strict)
+    }
+
+    /// Refuses requests that go on from state that the server keeps (`previous_response_id`, `conversation`,
+    /// `item_reference`, an assistant). Off by default: state made through the layer was judged when it was made.
+    /// Turn it on for keys that are also used outside the layer.
+    #[must_use]
+    pub fn strict_state(self, strict: bool) -> Self {
+        self.with(|governor| governor.openings.strict_state = strict)
+    }
+
+    /// The most bytes of a form, such as one with sound or images; larger ones are refused. 64 MiB by default.
+    #[must_use]
+    pub fn form_cap(self, bytes: usize) -> Self {
+        self.with(|governor| governor.caps.form = bytes)
     }
 
     /// The most bytes of a request's body; larger ones are refused. 32 MiB by default. A governed request is held

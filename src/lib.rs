@@ -5,6 +5,7 @@ mod body;
 mod enforcer;
 mod exchange;
 mod future;
+mod governor;
 mod layer;
 mod limits;
 mod policy;
@@ -19,7 +20,10 @@ pub use enforcer::{LimitUsage, Mode, PolicyEnforcer, RateLimit};
 pub use future::{HttpResponse, ResponseFuture};
 pub use layer::SekuireLayer;
 pub use limits::{Clock, ManualClock, SystemClock};
-pub use policy::*;
+pub use policy::{
+    DomainPattern, Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch,
+    NetworkRules, Notice, Policy, PolicyError, PolicyLoader, Problem,
+};
 pub use respond::Respond;
 pub use service::SekuireService;
 pub use violation::{PolicyViolation, Rule, Seen};

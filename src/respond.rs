@@ -7,6 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::violation::{PolicyViolation, Rule};
+use crate::wire::endpoint::Format;
 use crate::wire::refusal::ErrorObject;
 
 /// The longest wait, in seconds, that every SDK honours before it tries again. The Node SDK ignores longer ones and
@@ -105,9 +106,12 @@ pub(crate) fn answer(violation: PolicyViolation) -> Response<Bytes> {
     response
 }
 
-/// The last event of a stream that is cut off.
-pub(crate) fn event(violation: &PolicyViolation) -> Bytes {
-    error_object(violation).chat_event()
+/// The last event of a stream that is cut off; `sequence` is its number, where the format numbers events.
+pub(crate) fn event(violation: &PolicyViolation, format: Format, sequence: u64) -> Bytes {
+    match format {
+        Format::Responses => error_object(violation).responses_event(sequence),
+        Format::Chat | Format::Any | Format::Media => error_object(violation).chat_event(),
+    }
 }
 
 #[cfg(test)]

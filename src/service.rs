@@ -10,8 +10,8 @@ use tower_service::Service;
 
 use crate::BoxError;
 use crate::body::ResponseBody;
-use crate::exchange::{Begin, Governor};
 use crate::future::ResponseFuture;
+use crate::governor::{Begin, Governor};
 
 /// A client service governed by a policy. Made by [`SekuireLayer`](crate::SekuireLayer).
 ///

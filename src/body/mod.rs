@@ -55,7 +55,7 @@ enum State {
     },
     /// An event stream on its way.
     Stream(Box<Stream>),
-    /// In warn and audit modes: passes as it is and is judged beside.
+    /// Passes as it is and is judged beside: in warn and audit modes, and data in any mode.
     Observed(Box<Observed>),
     Ended,
 }
@@ -113,6 +113,11 @@ impl<B> ResponseBody<B> {
         }
     }
 
+    /// Sound or pictures, which hold nothing to judge: only their end matters.
+    pub(crate) fn data(inner: B, exchange: Box<Exchange>) -> Self {
+        Self::observed(inner, exchange, Some(Answer::Data))
+    }
+
     /// `answer` is `None` when the answer can't be read.
     pub(crate) fn observed(inner: B, exchange: Box<Exchange>, answer: Option<Answer>) -> Self {
         let reading = match answer {
@@ -120,11 +125,11 @@ impl<B> ResponseBody<B> {
                 exchange.event_reader(),
                 exchange.governor().caps.event,
             ))),
+            Some(Answer::Data) | None => Reading::Nothing,
             Some(kind) => Reading::Document {
                 kind,
                 collected: BytesMut::new(),
             },
-            None => Reading::Nothing,
         };
         Self {
             inner: Some(inner),
@@ -293,7 +298,9 @@ impl Stream {
         match self.exchange.governor().respond {
             Respond::Error => Last::Failed(violation.into()),
             Respond::OpenAi => {
-                self.gate.push_out(respond::event(&violation));
+                let sequence = self.gate.reader().next_sequence();
+                self.gate
+                    .push_out(respond::event(&violation, self.exchange.format(), sequence));
                 Last::End(None)
             }
         }

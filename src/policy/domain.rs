@@ -46,6 +46,16 @@ impl DomainPattern {
         &self.text
     }
 
+    /// Reads an entry as a policy would, outside of one. `None` when it can't be compared with hosts.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::new(text).ok()
+    }
+
+    /// Whether a request's host, with or without port, is matched. A host that can't be compared is not.
+    pub(crate) fn matches_host(&self, host: &str) -> bool {
+        Host::read(host).is_some_and(|host| self.matches(&host))
+    }
+
     pub(super) fn matches(&self, host: &Host<'_>) -> bool {
         match (&self.kind, host) {
             (Kind::Any, _) => true,

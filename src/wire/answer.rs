@@ -7,6 +7,7 @@
 
 use super::error::{Result, WireError};
 use super::json::{Kind, Reader, Scratch, Span, is_case_variant};
+use super::tool::Tool;
 
 /// Indexes of choices and of tool calls end here: no client asks for more, and each open call costs memory.
 pub(crate) const MAX_INDEX: u64 = 127;
@@ -24,12 +25,15 @@ pub(crate) struct AnswerFacts {
     pub(crate) text: u64,
     /// The indexes of the choices it holds.
     pub(crate) choices: Vec<u64>,
+    /// Items, steps and runs that call tools, in APIs other than chat.
+    pub(crate) items: Vec<Item>,
 }
 
 impl AnswerFacts {
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.parts.clear();
         self.choices.clear();
+        self.items.clear();
         self.usage = None;
         self.error = false;
         self.text = 0;
@@ -55,6 +59,41 @@ pub(crate) struct Name {
     pub(crate) span: Span,
 }
 
+/// Something that calls a tool, outside of chat: whatever has the type of a call, or a name beside arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) kind: String,
+    pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) label: Option<String>,
+    pub(crate) call_id: Option<String>,
+    arguments: bool,
+}
+
+impl Item {
+    /// The tool that it calls, if it calls one.
+    pub(crate) fn tool(&self) -> Option<Tool> {
+        let name = self.name.as_deref().unwrap_or_default();
+        let named =
+            || Tool::function(name).in_namespace(self.namespace.as_deref().unwrap_or_default());
+        match self.kind.as_str() {
+            // An empty name is filler, and without arguments nobody could act on it.
+            "function_call" | "custom_tool_call" | "function" | "custom" if name.is_empty() => {
+                self.arguments.then(|| Tool::typed(""))
+            }
+            "function_call" | "custom_tool_call" | "function" | "custom" => Some(named()),
+            "mcp_call" | "mcp_approval_request" => Some(Tool::mcp(
+                self.label.as_deref().unwrap_or_default(),
+                self.name.as_deref(),
+            )),
+            "program" => Some(Tool::typed("programmatic_tool_calling")),
+            kind if kind.ends_with("_call") => Some(Tool::typed(kind)),
+            // Clients pass types that they don't know through to code that goes by the name.
+            _ => (self.arguments && !name.is_empty()).then(named),
+        }
+    }
+}
+
 /// Which call of its choice a part belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
@@ -77,6 +116,13 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// A later report never lowers an earlier one.
+    pub(crate) fn raise(&mut self, seen: Self) {
+        self.input = self.input.max(seen.input);
+        self.output = self.output.max(seen.output);
+        self.total = self.total.max(seen.total);
+    }
+
     /// What to charge, in tokens: the larger of the total and the sum of its parts, since some providers leave
     /// hidden reasoning out of one of them. `None` when neither can be known.
     pub(crate) fn tokens(self) -> Option<u64> {
@@ -104,11 +150,14 @@ pub(crate) fn read_chat(
         return Err(WireError::new("the answer is not a JSON object"));
     }
     reader.object(|r, key| match key {
-        "choices" => optional(r, |r| {
-            if r.kind()? != Kind::Array {
-                return wrong(r, "`choices` is not a list");
+        "choices" => choices(r, facts),
+        // A list of stored completions.
+        "data" if r.kind()? == Kind::Array => r.array(|r| {
+            if r.kind()? == Kind::Object {
+                thing(r, facts)
+            } else {
+                r.skip()
             }
-            r.array(|r| choice(r, facts))
         }),
         "usage" => usage(r, facts),
         "x_groq" => {
@@ -130,6 +179,169 @@ pub(crate) fn read_chat(
         other => not_a_variant(r, other, &["choices", "error", "usage"]),
     })?;
     reader.end()
+}
+
+/// Reads an answer of any other API: a response, an item, a run, a step, a list of them, or a completion.
+///
+/// It is read as all of these at once, so that no document passes because it was taken for another kind.
+///
+/// # Errors
+/// As [`read_chat`].
+pub(crate) fn read_any(
+    document: &[u8],
+    scratch: &mut Scratch,
+    facts: &mut AnswerFacts,
+) -> Result<()> {
+    facts.clear();
+    let mut reader = Reader::new(document, scratch)?;
+    if reader.kind()? != Kind::Object {
+        return Err(WireError::new("the answer is not a JSON object"));
+    }
+    thing(&mut reader, facts)?;
+    reader.end()
+}
+
+/// Keys whose objects, or lists of objects, are read like the document itself.
+const CONTAINERS: &[&str] = &[
+    "data",
+    "item",
+    "output",
+    "required_action",
+    "response",
+    "step_details",
+    "submit_tool_outputs",
+    "tool_calls",
+];
+
+/// The other keys that tell what a thing calls.
+const THING_KEYS: &[&str] = &[
+    "arguments",
+    "call_id",
+    "choices",
+    "error",
+    "function",
+    "input",
+    "name",
+    "namespace",
+    "server_label",
+    "type",
+    "usage",
+];
+
+/// Reads an object as whatever it may be.
+pub(crate) fn thing(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
+    let mut item = Item::default();
+    r.object(|r, key| thing_member(r, key, &mut item, facts))?;
+    push_item(r, item, facts)
+}
+
+pub(crate) fn push_item(r: &Reader<'_, '_>, item: Item, facts: &mut AnswerFacts) -> Result<()> {
+    if item.tool().is_some() {
+        if facts.items.len() >= MAX_PARTS {
+            return wrong(r, "more than 4096 tool calls");
+        }
+        facts.items.push(item);
+    }
+    Ok(())
+}
+
+/// Reads one member of a thing.
+pub(crate) fn thing_member(
+    r: &mut Reader<'_, '_>,
+    key: &str,
+    item: &mut Item,
+    facts: &mut AnswerFacts,
+) -> Result<()> {
+    if CONTAINERS.contains(&key) {
+        return match r.kind()? {
+            Kind::Object => thing(r, facts),
+            Kind::Array => r.array(|r| {
+                if r.kind()? == Kind::Object {
+                    thing(r, facts)
+                } else {
+                    text(r, facts)
+                }
+            }),
+            _ => text(r, facts),
+        };
+    }
+    match key {
+        "type" => {
+            if r.kind()? == Kind::String {
+                item.kind = r.string()?.into_owned();
+                return Ok(());
+            }
+            r.skip()
+        }
+        "name" => item_text(r, &mut item.name, "a called tool's name is not a string"),
+        "namespace" => item_text(
+            r,
+            &mut item.namespace,
+            "a called tool's namespace is not a string",
+        ),
+        "server_label" => item_text(r, &mut item.label, "a server's label is not a string"),
+        "call_id" => item_text(r, &mut item.call_id, "a call's id is not a string"),
+        "arguments" | "input" => optional(r, |r| {
+            if r.kind()? == Kind::String {
+                let length = r.string_len()? as u64;
+                item.arguments |= length > 0;
+                facts.text = facts.text.saturating_add(length);
+                return Ok(());
+            }
+            item.arguments = true;
+            r.skip()
+        }),
+        // A run's call names its function one level down.
+        "function" => optional(r, |r| {
+            if r.kind()? != Kind::Object {
+                return wrong(r, "a called function is not an object");
+            }
+            r.object(|r, key| match key {
+                "name" => item_text(r, &mut item.name, "a called tool's name is not a string"),
+                "arguments" => {
+                    item.arguments = true;
+                    text(r, facts)
+                }
+                other => not_a_variant(r, other, &["arguments", "name"]),
+            })
+        }),
+        "choices" => choices(r, facts),
+        // A delta is text in one API and a piece of a step in another.
+        "delta" if r.kind()? == Kind::Object => thing(r, facts),
+        "usage" => usage(r, facts),
+        "error" => {
+            facts.error = !r.null()?;
+            if facts.error { r.skip() } else { Ok(()) }
+        }
+        "delta" | "text" | "summary" | "content" | "code" => text(r, facts),
+        other if is_case_variant(other, CONTAINERS) || is_case_variant(other, THING_KEYS) => {
+            wrong(r, "a key that is a known key in another case")
+        }
+        _ => r.skip(),
+    }
+}
+
+fn item_text(
+    r: &mut Reader<'_, '_>,
+    slot: &mut Option<String>,
+    reason: &'static str,
+) -> Result<()> {
+    optional(r, |r| {
+        if r.kind()? != Kind::String {
+            return wrong(r, reason);
+        }
+        *slot = Some(r.string()?.into_owned());
+        Ok(())
+    })
+}
+
+fn choices(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
+    optional(r, |r| {
+        if r.kind()? != Kind::Array {
+            return wrong(r, "`choices` is not a list");
+        }
+        r.array(|r| choice(r, facts))
+    })
 }
 
 fn choice(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
@@ -461,6 +673,66 @@ mod tests {
         assert_eq!(tokens(r#"{"total_tokens":"5"}"#), None);
         assert_eq!(tokens(r#"{"total_tokens":99999999999999999999}"#), None);
         assert_eq!(tokens(r#"{"prompt_tokens":3}"#), None);
+    }
+
+    fn called(document: &str) -> Vec<String> {
+        let mut facts = AnswerFacts::default();
+        read_any(document.as_bytes(), &mut Scratch::default(), &mut facts).unwrap();
+        facts
+            .items
+            .iter()
+            .filter_map(Item::tool)
+            .map(|tool| tool.name)
+            .collect()
+    }
+
+    #[test]
+    fn every_item_that_calls_a_tool_is_read() {
+        for (document, expected) in [
+            (
+                r#"{"output":[{"type":"function_call","name":"a","namespace":"n"},{"type":"custom_tool_call","name":"b"}]}"#,
+                vec!["n.a", "b"],
+            ),
+            (
+                r#"{"output":[{"type":"mcp_call","server_label":"s","name":"t"},{"type":"mcp_approval_request","server_label":"s","name":"u"}]}"#,
+                vec!["mcp:s/t", "mcp:s/u"],
+            ),
+            (
+                r#"{"output":[{"type":"web_search_call"},{"type":"x_search_call"},{"type":"program","code":"x"}]}"#,
+                vec![
+                    "web_search_call",
+                    "x_search_call",
+                    "programmatic_tool_calling",
+                ],
+            ),
+            (
+                r#"{"output":[{"type":"brand_new","name":"a","arguments":"{}"},{"type":"brand_new","name":"b","input":{}}]}"#,
+                vec!["a", "b"],
+            ),
+            (
+                r#"{"output":[{"type":"message","content":[]},{"type":"reasoning"},{"type":"mcp_list_tools","tools":[{"name":"x"}]},{"type":"function_call_output","output":"x"}]}"#,
+                vec![],
+            ),
+            (
+                r#"{"data":[{"type":"function_call","name":"a"}]}"#,
+                vec!["a"],
+            ),
+            (r#"{"type":"function_call","name":"a"}"#, vec!["a"]),
+            (
+                r#"{"type":"x","response":{"output":[{"type":"function_call","name":"a"}]},"item":{"type":"shell_call"}}"#,
+                vec!["a", "shell_call"],
+            ),
+            (
+                r#"{"required_action":{"submit_tool_outputs":{"tool_calls":[{"type":"function","function":{"name":"a","arguments":"{}"}}]}}}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"delta":{"step_details":{"tool_calls":[{"type":"function","function":{"name":"a"}}]}}}"#,
+                vec!["a"],
+            ),
+        ] {
+            assert_eq!(called(document), expected, "{document}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! (empty or dot segments, percent signs, backslashes, parameters) is refused before it is compared, so what is
 //! classified here is what any server sees.
 
+use super::fields::{self, Fields};
+
 /// What an endpoint does with models, which decides what happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -21,22 +23,42 @@ pub(crate) enum Class {
     Denied,
 }
 
-/// The format of an endpoint's bodies, where this crate reads it.
+/// How a request's body is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    /// There is nobody here who can read it.
+    Unread,
+    /// It has no body.
+    Empty,
+    Json(Fields),
+    /// A form, or the same fields as JSON.
+    Form(Fields),
+    /// A form with a file whose lines are requests, if its purpose is `batch`.
+    File,
+}
+
+/// How an answer is read. Whatever its format: a JSON document or an event stream of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Api {
-    /// Chat completions: <https://platform.openai.com/docs/api-reference/chat>.
+pub(crate) enum Format {
+    /// Chat completions and completions.
     Chat,
+    /// Responses, with events that name items by their place.
+    Responses,
+    /// Any other document: items, runs, steps, lists of them, or none of these.
+    Any,
+    /// As `Any`; and it may be text or data instead, which no client reads as calls.
+    Media,
 }
 
 /// A call's endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) method: &'static str,
     /// The path below the base, with `{}` for what varies.
     pub(crate) path: &'static str,
     pub(crate) class: Class,
-    /// `None`: nobody here can read it.
-    pub(crate) api: Option<Api>,
+    pub(crate) request: Request,
+    pub(crate) format: Format,
     /// Azure names a deployment in the path, and the deployment names the model.
     pub(crate) deployment: Option<String>,
 }
@@ -66,170 +88,197 @@ pub(crate) const BASES: &[&str] = &[
 ];
 
 use Class::{Define, Denied, Indirect, Model, Neutral, Output};
+use Format::{Any, Chat, Media, Responses};
+use Request::{Empty, File, Form, Json, Unread};
 
-/// Every endpoint of the API reference (<https://platform.openai.com/docs/api-reference>), below the base path.
-/// The first row that matches counts, so a literal segment stands before `{}`.
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    class: Class,
+    request: Request,
+    format: Format,
+}
+
+const fn row(
+    method: &'static str,
+    path: &'static str,
+    class: Class,
+    request: Request,
+    format: Format,
+) -> Row {
+    Row {
+        method,
+        path,
+        class,
+        request,
+        format,
+    }
+}
+
+/// Every endpoint of the API reference (<https://platform.openai.com/docs/api-reference>), below the base path: what
+/// it does, how its request is read and how its answer. The first row that matches counts, so a literal segment
+/// stands before `{}`.
 #[rustfmt::skip]
-const TABLE: &[(&str, &str, Class)] = &[
+const TABLE: &[Row] = &[
     // Chat completions; stored ones carry tool calls.
-    ("POST",   "/chat/completions", Model),
-    ("GET",    "/chat/completions", Output),
-    ("GET",    "/chat/completions/{}", Output),
-    ("GET",    "/chat/completions/{}/messages", Output),
-    ("POST",   "/chat/completions/{}", Neutral),
-    ("DELETE", "/chat/completions/{}", Neutral),
-    ("POST",   "/completions", Model),
+    row("POST",   "/chat/completions",                         Model,    Json(fields::CHAT),           Chat),
+    row("GET",    "/chat/completions",                         Output,   Empty,                        Chat),
+    row("GET",    "/chat/completions/{}",                      Output,   Empty,                        Chat),
+    row("GET",    "/chat/completions/{}/messages",             Output,   Empty,                        Chat),
+    row("POST",   "/chat/completions/{}",                      Neutral,  Unread,                       Any),
+    row("DELETE", "/chat/completions/{}",                      Neutral,  Unread,                       Any),
+    row("POST",   "/completions",                              Model,    Json(fields::COMPLETIONS),    Chat),
     // Responses.
-    ("POST",   "/responses", Model),
-    ("POST",   "/responses/compact", Model),
-    ("POST",   "/responses/input_tokens", Define),
-    ("GET",    "/responses/{}", Output),
-    ("DELETE", "/responses/{}", Neutral),
-    ("POST",   "/responses/{}/cancel", Output),
-    ("GET",    "/responses/{}/input_items", Output),
-    ("POST",   "/decisions", Model),
+    row("POST",   "/responses",                                Model,    Json(fields::RESPONSES),      Responses),
+    row("POST",   "/responses/compact",                        Model,    Json(fields::RESPONSES),      Any),
+    row("POST",   "/responses/input_tokens",                   Define,   Json(fields::RESPONSES),      Any),
+    row("GET",    "/responses/{}",                             Output,   Empty,                        Responses),
+    row("DELETE", "/responses/{}",                             Neutral,  Unread,                       Any),
+    row("POST",   "/responses/{}/cancel",                      Output,   Empty,                        Any),
+    row("GET",    "/responses/{}/input_items",                 Output,   Empty,                        Any),
+    row("POST",   "/decisions",                                Model,    Json(fields::DECISIONS),      Any),
     // Conversations.
-    ("POST",   "/conversations", Define),
-    ("GET",    "/conversations/{}", Neutral),
-    ("POST",   "/conversations/{}", Neutral),
-    ("DELETE", "/conversations/{}", Neutral),
-    ("POST",   "/conversations/{}/items", Define),
-    ("GET",    "/conversations/{}/items", Output),
-    ("GET",    "/conversations/{}/items/{}", Output),
-    ("DELETE", "/conversations/{}/items/{}", Neutral),
+    row("POST",   "/conversations",                            Define,   Json(fields::CONVERSATION),   Any),
+    row("GET",    "/conversations/{}",                         Neutral,  Unread,                       Any),
+    row("POST",   "/conversations/{}",                         Neutral,  Unread,                       Any),
+    row("DELETE", "/conversations/{}",                         Neutral,  Unread,                       Any),
+    row("POST",   "/conversations/{}/items",                   Define,   Json(fields::CONVERSATION),   Any),
+    row("GET",    "/conversations/{}/items",                   Output,   Empty,                        Any),
+    row("GET",    "/conversations/{}/items/{}",                Output,   Empty,                        Any),
+    row("DELETE", "/conversations/{}/items/{}",                Neutral,  Unread,                       Any),
     // Single-shot models.
-    ("POST",   "/embeddings", Model),
-    ("POST",   "/moderations", Model),
-    ("POST",   "/images/generations", Model),
-    ("POST",   "/images/edits", Model),
-    ("POST",   "/images/variations", Model),
-    ("POST",   "/audio/speech", Model),
-    ("POST",   "/audio/transcriptions", Model),
-    ("POST",   "/audio/translations", Model),
-    ("POST",   "/audio/voices", Denied),
-    ("POST",   "/videos", Model),
-    ("POST",   "/videos/edits", Model),
-    ("POST",   "/videos/extensions", Model),
-    ("POST",   "/videos/characters", Model),
-    ("POST",   "/videos/{}/remix", Model),
-    ("GET",    "/videos", Neutral),
-    ("GET",    "/videos/{}", Neutral),
-    ("GET",    "/videos/{}/content", Neutral),
-    ("DELETE", "/videos/{}", Neutral),
+    row("POST",   "/embeddings",                               Model,    Json(fields::INPUT),          Any),
+    row("POST",   "/moderations",                              Model,    Json(fields::INPUT),          Any),
+    row("POST",   "/images/generations",                       Model,    Json(fields::IMAGES),         Any),
+    row("POST",   "/images/edits",                             Model,    Form(fields::IMAGES),         Any),
+    row("POST",   "/images/variations",                        Model,    Form(fields::IMAGES),         Any),
+    row("POST",   "/audio/speech",                             Model,    Json(fields::AUDIO),          Media),
+    row("POST",   "/audio/transcriptions",                     Model,    Form(fields::AUDIO),          Media),
+    row("POST",   "/audio/translations",                       Model,    Form(fields::AUDIO),          Media),
+    row("POST",   "/audio/voices",                             Denied,   Unread,                       Any),
+    row("POST",   "/videos",                                   Model,    Form(fields::VIDEOS),         Any),
+    row("POST",   "/videos/edits",                             Model,    Form(fields::VIDEOS),         Any),
+    row("POST",   "/videos/extensions",                        Model,    Form(fields::VIDEOS),         Any),
+    row("POST",   "/videos/characters",                        Model,    Form(fields::VIDEOS),         Any),
+    row("POST",   "/videos/{}/remix",                          Model,    Form(fields::VIDEOS),         Any),
+    row("GET",    "/videos",                                   Neutral,  Unread,                       Any),
+    row("GET",    "/videos/{}",                                Neutral,  Unread,                       Any),
+    row("GET",    "/videos/{}/content",                        Neutral,  Unread,                       Any),
+    row("DELETE", "/videos/{}",                                Neutral,  Unread,                       Any),
     // Batches and files: the lines of a file are requests.
-    ("POST",   "/batches", Indirect),
-    ("GET",    "/batches", Neutral),
-    ("GET",    "/batches/{}", Neutral),
-    ("POST",   "/batches/{}/cancel", Neutral),
-    ("POST",   "/files", Indirect),
-    ("GET",    "/files", Neutral),
-    ("GET",    "/files/{}", Neutral),
-    ("DELETE", "/files/{}", Neutral),
-    ("GET",    "/files/{}/content", Output),
-    ("POST",   "/uploads", Indirect),
-    ("POST",   "/uploads/{}/parts", Indirect),
-    ("POST",   "/uploads/{}/complete", Indirect),
-    ("POST",   "/uploads/{}/cancel", Neutral),
+    row("POST",   "/batches",                                  Indirect, Unread,                       Any),
+    row("GET",    "/batches",                                  Neutral,  Unread,                       Any),
+    row("GET",    "/batches/{}",                               Neutral,  Unread,                       Any),
+    row("POST",   "/batches/{}/cancel",                        Neutral,  Unread,                       Any),
+    row("POST",   "/files",                                    Indirect, File,                         Any),
+    row("GET",    "/files",                                    Neutral,  Unread,                       Any),
+    row("GET",    "/files/{}",                                 Neutral,  Unread,                       Any),
+    row("DELETE", "/files/{}",                                 Neutral,  Unread,                       Any),
+    row("GET",    "/files/{}/content",                         Output,   Empty,                        Media),
+    row("POST",   "/uploads",                                  Indirect, Unread,                       Any),
+    row("POST",   "/uploads/{}/parts",                         Indirect, Unread,                       Any),
+    row("POST",   "/uploads/{}/complete",                      Indirect, Unread,                       Any),
+    row("POST",   "/uploads/{}/cancel",                        Neutral,  Unread,                       Any),
     // Assistants.
-    ("POST",   "/assistants", Define),
-    ("GET",    "/assistants", Neutral),
-    ("GET",    "/assistants/{}", Neutral),
-    ("POST",   "/assistants/{}", Define),
-    ("DELETE", "/assistants/{}", Neutral),
-    ("POST",   "/threads", Define),
-    ("POST",   "/threads/runs", Model),
-    ("GET",    "/threads/{}", Neutral),
-    ("POST",   "/threads/{}", Define),
-    ("DELETE", "/threads/{}", Neutral),
-    ("POST",   "/threads/{}/messages", Define),
-    ("GET",    "/threads/{}/messages", Output),
-    ("GET",    "/threads/{}/messages/{}", Output),
-    ("POST",   "/threads/{}/messages/{}", Neutral),
-    ("DELETE", "/threads/{}/messages/{}", Neutral),
-    ("POST",   "/threads/{}/runs", Model),
-    ("GET",    "/threads/{}/runs", Output),
-    ("GET",    "/threads/{}/runs/{}", Output),
-    ("POST",   "/threads/{}/runs/{}", Neutral),
-    ("POST",   "/threads/{}/runs/{}/cancel", Output),
-    ("POST",   "/threads/{}/runs/{}/submit_tool_outputs", Model),
-    ("GET",    "/threads/{}/runs/{}/steps", Output),
-    ("GET",    "/threads/{}/runs/{}/steps/{}", Output),
+    row("POST",   "/assistants",                               Define,   Json(fields::ASSISTANT),      Any),
+    row("GET",    "/assistants",                               Neutral,  Unread,                       Any),
+    row("GET",    "/assistants/{}",                            Neutral,  Unread,                       Any),
+    row("POST",   "/assistants/{}",                            Define,   Json(fields::ASSISTANT),      Any),
+    row("DELETE", "/assistants/{}",                            Neutral,  Unread,                       Any),
+    row("POST",   "/threads",                                  Define,   Json(fields::THREAD),         Any),
+    row("POST",   "/threads/runs",                             Model,    Json(fields::RUN),            Any),
+    row("GET",    "/threads/{}",                               Neutral,  Unread,                       Any),
+    row("POST",   "/threads/{}",                               Define,   Json(fields::THREAD),         Any),
+    row("DELETE", "/threads/{}",                               Neutral,  Unread,                       Any),
+    row("POST",   "/threads/{}/messages",                      Define,   Json(fields::THREAD_MESSAGE), Any),
+    row("GET",    "/threads/{}/messages",                      Output,   Empty,                        Any),
+    row("GET",    "/threads/{}/messages/{}",                   Output,   Empty,                        Any),
+    row("POST",   "/threads/{}/messages/{}",                   Neutral,  Unread,                       Any),
+    row("DELETE", "/threads/{}/messages/{}",                   Neutral,  Unread,                       Any),
+    row("POST",   "/threads/{}/runs",                          Model,    Json(fields::RUN),            Any),
+    row("GET",    "/threads/{}/runs",                          Output,   Empty,                        Any),
+    row("GET",    "/threads/{}/runs/{}",                       Output,   Empty,                        Any),
+    row("POST",   "/threads/{}/runs/{}",                       Neutral,  Unread,                       Any),
+    row("POST",   "/threads/{}/runs/{}/cancel",                Output,   Empty,                        Any),
+    row("POST",   "/threads/{}/runs/{}/submit_tool_outputs",   Model,    Json(fields::RUN),            Any),
+    row("GET",    "/threads/{}/runs/{}/steps",                 Output,   Empty,                        Any),
+    row("GET",    "/threads/{}/runs/{}/steps/{}",              Output,   Empty,                        Any),
     // Evaluation and fine-tuning.
-    ("POST",   "/evals", Define),
-    ("GET",    "/evals", Neutral),
-    ("GET",    "/evals/{}", Neutral),
-    ("POST",   "/evals/{}", Define),
-    ("DELETE", "/evals/{}", Neutral),
-    ("POST",   "/evals/{}/runs", Model),
-    ("GET",    "/evals/{}/runs", Neutral),
-    ("GET",    "/evals/{}/runs/{}", Neutral),
-    ("DELETE", "/evals/{}/runs/{}", Neutral),
-    ("GET",    "/evals/{}/runs/{}/output_items", Output),
-    ("GET",    "/evals/{}/runs/{}/output_items/{}", Output),
-    ("POST",   "/fine_tuning/jobs", Define),
-    ("GET",    "/fine_tuning/jobs", Neutral),
-    ("GET",    "/fine_tuning/jobs/{}", Neutral),
-    ("POST",   "/fine_tuning/jobs/{}/cancel", Neutral),
-    ("GET",    "/fine_tuning/jobs/{}/events", Neutral),
-    ("GET",    "/fine_tuning/jobs/{}/checkpoints", Neutral),
-    ("POST",   "/fine_tuning/alpha/graders/run", Model),
-    ("POST",   "/fine_tuning/alpha/graders/validate", Model),
+    row("POST",   "/evals",                                    Define,   Json(fields::EVAL),           Any),
+    row("GET",    "/evals",                                    Neutral,  Unread,                       Any),
+    row("GET",    "/evals/{}",                                 Neutral,  Unread,                       Any),
+    row("POST",   "/evals/{}",                                 Define,   Json(fields::EVAL),           Any),
+    row("DELETE", "/evals/{}",                                 Neutral,  Unread,                       Any),
+    row("POST",   "/evals/{}/runs",                            Model,    Json(fields::EVAL),           Any),
+    row("GET",    "/evals/{}/runs",                            Neutral,  Unread,                       Any),
+    row("GET",    "/evals/{}/runs/{}",                         Neutral,  Unread,                       Any),
+    row("DELETE", "/evals/{}/runs/{}",                         Neutral,  Unread,                       Any),
+    row("GET",    "/evals/{}/runs/{}/output_items",            Output,   Empty,                        Any),
+    row("GET",    "/evals/{}/runs/{}/output_items/{}",         Output,   Empty,                        Any),
+    row("POST",   "/fine_tuning/jobs",                         Define,   Json(fields::FINE_TUNING),    Any),
+    row("GET",    "/fine_tuning/jobs",                         Neutral,  Unread,                       Any),
+    row("GET",    "/fine_tuning/jobs/{}",                      Neutral,  Unread,                       Any),
+    row("POST",   "/fine_tuning/jobs/{}/cancel",               Neutral,  Unread,                       Any),
+    row("GET",    "/fine_tuning/jobs/{}/events",               Neutral,  Unread,                       Any),
+    row("GET",    "/fine_tuning/jobs/{}/checkpoints",          Neutral,  Unread,                       Any),
+    row("POST",   "/fine_tuning/alpha/graders/run",            Model,    Json(fields::GRADERS),        Any),
+    row("POST",   "/fine_tuning/alpha/graders/validate",       Model,    Json(fields::GRADERS),        Any),
     // Models.
-    ("GET",    "/models", Neutral),
-    ("GET",    "/models/{}", Neutral),
-    ("DELETE", "/models/{}", Denied),
+    row("GET",    "/models",                                   Neutral,  Unread,                       Any),
+    row("GET",    "/models/{}",                                Neutral,  Unread,                       Any),
+    row("DELETE", "/models/{}",                                Denied,   Unread,                       Any),
     // Realtime and live sessions, and everything that mints a secret usable elsewhere.
-    ("GET",    "/realtime", Model),
-    ("POST",   "/realtime/sessions", Define),
-    ("POST",   "/realtime/client_secrets", Denied),
-    ("POST",   "/realtime/transcription_sessions", Define),
-    ("POST",   "/realtime/translations/client_secrets", Denied),
-    ("POST",   "/realtime/calls", Model),
-    ("POST",   "/realtime/calls/{}/accept", Model),
-    ("POST",   "/realtime/calls/{}/hangup", Neutral),
-    ("POST",   "/realtime/calls/{}/refer", Neutral),
-    ("POST",   "/realtime/calls/{}/reject", Neutral),
-    ("POST",   "/live/sessions", Model),
-    ("POST",   "/live/sessions/{}/accept", Model),
-    ("POST",   "/live/sessions/{}/fork", Model),
-    ("POST",   "/chatkit/sessions", Denied),
+    row("GET",    "/realtime",                                 Model,    Unread,                       Any),
+    row("POST",   "/realtime/sessions",                        Define,   Json(fields::REALTIME),       Any),
+    row("POST",   "/realtime/client_secrets",                  Denied,   Unread,                       Any),
+    row("POST",   "/realtime/transcription_sessions",          Define,   Json(fields::REALTIME),       Any),
+    row("POST",   "/realtime/translations/client_secrets",     Denied,   Unread,                       Any),
+    row("POST",   "/realtime/calls",                           Model,    Unread,                       Any),
+    row("POST",   "/realtime/calls/{}/accept",                 Model,    Json(fields::REALTIME),       Any),
+    row("POST",   "/realtime/calls/{}/hangup",                 Neutral,  Unread,                       Any),
+    row("POST",   "/realtime/calls/{}/refer",                  Neutral,  Unread,                       Any),
+    row("POST",   "/realtime/calls/{}/reject",                 Neutral,  Unread,                       Any),
+    row("POST",   "/live/sessions",                            Model,    Json(fields::REALTIME),       Any),
+    row("POST",   "/live/sessions/{}/accept",                  Model,    Json(fields::REALTIME),       Any),
+    row("POST",   "/live/sessions/{}/fork",                    Model,    Json(fields::REALTIME),       Any),
+    row("POST",   "/chatkit/sessions",                         Denied,   Unread,                       Any),
     // Hosted agents.
-    ("POST",   "/agents", Define),
-    ("POST",   "/agents/sessions", Model),
-    ("POST",   "/agents/sessions/{}", Model),
-    ("POST",   "/agents/sessions/{}/events", Model),
+    row("POST",   "/agents",                                   Define,   Json(fields::ASSISTANT),      Any),
+    row("POST",   "/agents/sessions",                          Model,    Json(fields::AGENT_SESSION),  Any),
+    row("POST",   "/agents/sessions/{}",                       Model,    Json(fields::AGENT_SESSION),  Any),
+    row("POST",   "/agents/sessions/{}/events",                Model,    Json(fields::AGENT_SESSION),  Any),
     // Containers and skills run code.
-    ("POST",   "/containers", Define),
-    ("GET",    "/containers", Neutral),
-    ("GET",    "/containers/{}", Neutral),
-    ("DELETE", "/containers/{}", Neutral),
-    ("POST",   "/containers/{}/files", Define),
-    ("GET",    "/containers/{}/files", Neutral),
-    ("GET",    "/containers/{}/files/{}", Neutral),
-    ("DELETE", "/containers/{}/files/{}", Neutral),
-    ("POST",   "/skills", Define),
-    ("POST",   "/skills/{}", Define),
-    ("POST",   "/skills/{}/versions", Define),
-    ("GET",    "/skills", Neutral),
-    ("GET",    "/skills/{}", Neutral),
-    ("DELETE", "/skills/{}", Neutral),
+    row("POST",   "/containers",                               Define,   Unread,                       Any),
+    row("GET",    "/containers",                               Neutral,  Unread,                       Any),
+    row("GET",    "/containers/{}",                            Neutral,  Unread,                       Any),
+    row("DELETE", "/containers/{}",                            Neutral,  Unread,                       Any),
+    row("POST",   "/containers/{}/files",                      Define,   Unread,                       Any),
+    row("GET",    "/containers/{}/files",                      Neutral,  Unread,                       Any),
+    row("GET",    "/containers/{}/files/{}",                   Neutral,  Unread,                       Any),
+    row("DELETE", "/containers/{}/files/{}",                   Neutral,  Unread,                       Any),
+    row("POST",   "/skills",                                   Define,   Unread,                       Any),
+    row("POST",   "/skills/{}",                                Define,   Unread,                       Any),
+    row("POST",   "/skills/{}/versions",                       Define,   Unread,                       Any),
+    row("GET",    "/skills",                                   Neutral,  Unread,                       Any),
+    row("GET",    "/skills/{}",                                Neutral,  Unread,                       Any),
+    row("DELETE", "/skills/{}",                                Neutral,  Unread,                       Any),
     // Vector stores.
-    ("POST",   "/vector_stores", Neutral),
-    ("GET",    "/vector_stores", Neutral),
-    ("GET",    "/vector_stores/{}", Neutral),
-    ("POST",   "/vector_stores/{}", Neutral),
-    ("DELETE", "/vector_stores/{}", Neutral),
-    ("POST",   "/vector_stores/{}/search", Neutral),
-    ("POST",   "/vector_stores/{}/files", Neutral),
-    ("GET",    "/vector_stores/{}/files", Neutral),
-    ("GET",    "/vector_stores/{}/files/{}", Neutral),
-    ("POST",   "/vector_stores/{}/files/{}", Neutral),
-    ("DELETE", "/vector_stores/{}/files/{}", Neutral),
-    ("GET",    "/vector_stores/{}/files/{}/content", Neutral),
-    ("POST",   "/vector_stores/{}/file_batches", Neutral),
-    ("GET",    "/vector_stores/{}/file_batches/{}", Neutral),
-    ("POST",   "/vector_stores/{}/file_batches/{}/cancel", Neutral),
-    ("GET",    "/vector_stores/{}/file_batches/{}/files", Neutral),
+    row("POST",   "/vector_stores",                            Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores",                            Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores/{}",                         Neutral,  Unread,                       Any),
+    row("POST",   "/vector_stores/{}",                         Neutral,  Unread,                       Any),
+    row("DELETE", "/vector_stores/{}",                         Neutral,  Unread,                       Any),
+    row("POST",   "/vector_stores/{}/search",                  Neutral,  Unread,                       Any),
+    row("POST",   "/vector_stores/{}/files",                   Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores/{}/files",                   Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores/{}/files/{}",                Neutral,  Unread,                       Any),
+    row("POST",   "/vector_stores/{}/files/{}",                Neutral,  Unread,                       Any),
+    row("DELETE", "/vector_stores/{}/files/{}",                Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores/{}/files/{}/content",        Neutral,  Unread,                       Any),
+    row("POST",   "/vector_stores/{}/file_batches",            Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores/{}/file_batches/{}",         Neutral,  Unread,                       Any),
+    row("POST",   "/vector_stores/{}/file_batches/{}/cancel",  Neutral,  Unread,                       Any),
+    row("GET",    "/vector_stores/{}/file_batches/{}/files",   Neutral,  Unread,                       Any),
 ];
 
 /// Finds the endpoint of a call. `bases` are further base paths beside [`BASES`].
@@ -247,19 +296,20 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
         let Some((deployment, rest)) = strip_base(base, path) else {
             continue;
         };
-        for (row_method, row_path, class) in TABLE {
-            if !matches(row_path, rest) {
+        for row in TABLE {
+            if !matches(row.path, rest) {
                 continue;
             }
-            if *row_method != method {
+            if row.method != method {
                 best = NoEndpoint::Method;
                 continue;
             }
             return Ok(Endpoint {
-                method: row_method,
-                path: row_path,
-                class: *class,
-                api: (*row_path == "/chat/completions" && *class == Model).then_some(Api::Chat),
+                method: row.method,
+                path: row.path,
+                class: row.class,
+                request: row.request,
+                format: row.format,
                 deployment: deployment.map(str::to_owned),
             });
         }
@@ -345,14 +395,14 @@ mod tests {
         ] {
             let endpoint = classify("POST", path, &[]).unwrap();
             assert_eq!(
-                (endpoint.api, endpoint.deployment),
-                (Some(Api::Chat), None),
+                (endpoint.path, endpoint.deployment),
+                ("/chat/completions", None),
                 "{path}"
             );
         }
         let azure = classify("POST", "/openai/deployments/my-gpt/chat/completions", &[]).unwrap();
         assert_eq!(azure.deployment.as_deref(), Some("my-gpt"));
-        assert_eq!(azure.api, Some(Api::Chat));
+        assert_eq!(azure.format, Format::Chat);
     }
 
     #[test]
@@ -422,7 +472,7 @@ mod tests {
             &["/tenant/a".to_owned()],
         )
         .unwrap();
-        assert_eq!(endpoint.api, Some(Api::Chat));
+        assert_eq!(endpoint.path, "/chat/completions");
     }
 
     #[test]

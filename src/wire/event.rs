@@ -4,10 +4,12 @@
 //! refused rather than repaired: a byte order mark after the start, bytes that are not UTF-8, `[DONE]` in
 //! another form, data after the end.
 
-use super::answer::{AnswerFacts, Usage, read_chat};
+use super::answer::{AnswerFacts, Usage, read_any, read_chat};
 use super::calls::{Calls, Meaning};
+use super::endpoint::Format;
 use super::error::{Result, WireError};
 use super::json::{Scratch, Span};
+use super::responses::Items;
 use super::sse::{Line, has_hidden_break, lenient_payloads, line, lines};
 use super::tool::Tool;
 
@@ -22,18 +24,20 @@ pub(crate) struct EventFacts {
     pub(crate) cuts: Vec<Span>,
     /// The block carries data, so it counts as an event.
     pub(crate) event: bool,
-    /// The stream's end marker.
+    /// The answer is whole with this block.
     pub(crate) done: bool,
 }
 
 /// Reads the blocks of one streamed answer, in order.
 #[derive(Debug)]
 pub(crate) struct EventReader {
+    format: Format,
     /// Choices that the request asked for: an index from here on is refused.
     choices: u64,
     started: bool,
     done: bool,
     calls: Calls,
+    items: Items,
     answer: AnswerFacts,
     scratch: Scratch,
     joined: Vec<u8>,
@@ -43,12 +47,14 @@ pub(crate) struct EventReader {
 }
 
 impl EventReader {
-    pub(crate) fn new(choices: u64) -> Self {
+    pub(crate) fn new(format: Format, choices: u64) -> Self {
         Self {
+            format,
             choices,
             started: false,
             done: false,
             calls: Calls::default(),
+            items: Items::default(),
             answer: AnswerFacts::default(),
             scratch: Scratch::default(),
             joined: Vec::new(),
@@ -70,7 +76,12 @@ impl EventReader {
 
     /// A call waits for its name: nothing may be released from the block that opened it on.
     pub(crate) const fn waiting(&self) -> bool {
-        self.calls.waiting()
+        self.calls.waiting() || self.items.waiting()
+    }
+
+    /// The number of the next event, in formats that number them.
+    pub(crate) const fn next_sequence(&self) -> u64 {
+        self.items.next_sequence()
     }
 
     /// The stream may end here.
@@ -78,7 +89,7 @@ impl EventReader {
     /// # Errors
     /// When a call never got its name.
     pub(crate) const fn finish(&self) -> Result<()> {
-        if self.calls.waiting() {
+        if self.waiting() {
             return Err(WireError::new("a tool call without a name"));
         }
         Ok(())
@@ -171,7 +182,7 @@ impl EventReader {
             };
             // A line that is no document by itself is nothing to a client that reads line by line: whatever a
             // lenient parser could still see in it is part of the joined document, which was read strictly.
-            if read_chat(value, &mut self.scratch, &mut AnswerFacts::default()).is_ok() {
+            if read_any(value, &mut self.scratch, &mut AnswerFacts::default()).is_ok() {
                 self.payload(value, None)?;
             }
         }
@@ -193,14 +204,54 @@ impl EventReader {
                 "`[DONE]` in a form that clients read differently",
             ));
         }
-        read_chat(payload, &mut self.scratch, &mut self.answer)?;
+        match self.format {
+            Format::Chat => {
+                read_chat(payload, &mut self.scratch, &mut self.answer)?;
+                self.take_chat(at)?;
+                self.facts.tools.extend(
+                    self.answer
+                        .items
+                        .iter()
+                        .filter_map(super::answer::Item::tool),
+                );
+            }
+            Format::Responses => {
+                self.items.read(
+                    payload,
+                    &mut self.scratch,
+                    &mut self.answer,
+                    &mut self.facts.tools,
+                )?;
+                self.facts.done |= self.items.ended();
+                self.take_whole();
+            }
+            Format::Any | Format::Media => {
+                read_any(payload, &mut self.scratch, &mut self.answer)?;
+                self.facts.tools.extend(
+                    self.answer
+                        .items
+                        .iter()
+                        .filter_map(super::answer::Item::tool),
+                );
+                self.take_whole();
+            }
+        }
         self.text = self.text.saturating_add(self.answer.text);
         if let Some(seen) = self.answer.usage {
-            let best = self.usage.get_or_insert_default();
-            best.input = best.input.max(seen.input);
-            best.output = best.output.max(seen.output);
-            best.total = best.total.max(seen.total);
+            self.usage.get_or_insert_default().raise(seen);
         }
+        Ok(())
+    }
+
+    /// Every name in a chunk counts, in a format that sends no chunks.
+    fn take_whole(&mut self) {
+        let names = self.answer.parts.iter().flat_map(|part| &part.names);
+        self.facts
+            .tools
+            .extend(names.map(|name| Tool::function(name.text.as_str())));
+    }
+
+    fn take_chat(&mut self, at: Option<usize>) -> Result<()> {
         if self
             .answer
             .choices
@@ -216,7 +267,7 @@ impl EventReader {
                     self.facts.tools.extend(
                         part.names
                             .iter()
-                            .map(|name| Tool::function(name.text.clone())),
+                            .map(|name| Tool::function(name.text.as_str())),
                     );
                 }
                 Meaning::Repeated(span) => match at {
@@ -268,7 +319,7 @@ mod tests {
     use super::*;
 
     fn reader() -> EventReader {
-        EventReader::new(1)
+        EventReader::new(Format::Chat, 1)
     }
 
     /// The tools that a stream calls, or why it is refused.

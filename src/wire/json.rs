@@ -114,6 +114,13 @@ impl<'a, 's> Reader<'a, 's> {
         self.key_start
     }
 
+    /// Whether the document has `text` at this byte.
+    pub(crate) fn starts_with(&self, at: usize, text: &str) -> bool {
+        self.text
+            .get(at..)
+            .is_some_and(|rest| rest.starts_with(text))
+    }
+
     /// The type of the next value, without reading it.
     pub(crate) fn kind(&mut self) -> Result<Kind> {
         self.whitespace();

@@ -1,12 +1,16 @@
 //! The OpenAI wire: bytes to facts. It knows no policy and no service.
 
 pub(crate) mod answer;
+pub(crate) mod batch;
 pub(crate) mod calls;
 pub(crate) mod endpoint;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod fields;
 pub(crate) mod json;
+pub(crate) mod multipart;
 pub(crate) mod refusal;
 pub(crate) mod request;
+pub(crate) mod responses;
 pub(crate) mod sse;
 pub(crate) mod tool;

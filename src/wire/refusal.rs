@@ -24,7 +24,22 @@ impl ErrorObject<'_> {
         self.document().into()
     }
 
-    /// The last event of a chat stream. No `[DONE]` may follow: it would end some clients' iteration silently.
+    /// The last event of a streamed response, which has this number. SDKs differ on whether they look for the error's
+    /// members at the top or below `error`, so they stand in both places.
+    pub(crate) fn responses_event(self, sequence: u64) -> Bytes {
+        let error = json!({"message": self.message, "type": self.kind, "param": self.param, "code": self.code});
+        let event = json!({
+            "type": "error",
+            "sequence_number": sequence,
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "error": error,
+        });
+        format!("event: error\ndata: {event}\n\n").into()
+    }
+
+    /// The last event of any other stream, such as of a chat stream. No `[DONE]` may follow: it would end some clients' iteration silently.
     pub(crate) fn chat_event(self) -> Bytes {
         format!("data: {}\n\n", self.document()).into()
     }

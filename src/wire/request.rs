@@ -1,16 +1,16 @@
 //! A request's body to facts: which models, which tools, how it wants its answer.
 //!
-//! Only chat completions are read here (<https://platform.openai.com/docs/api-reference/chat/create>). Every
-//! place that can name a model or a tool is listed in one `match`; a key that is one of them but for its case is
-//! refused, because some servers would read it as that key.
+//! Which key means what stands in [`fields`](super::fields); here is how each meaning is read. Every name of a tool
+//! counts, whatever the `type` beside it says: which of two names a server takes is the server's affair.
 
 use std::borrow::Cow;
 
 use super::error::{Result, WireError};
+use super::fields::{Fields, Read};
 use super::json::{Kind, Reader, Scratch, is_case_variant};
-use super::tool::Tool;
+use super::tool::{Mcp, Tool};
 
-/// A tool definition list this long is no agent's.
+/// More tools than any agent has.
 const MAX_TOOLS: usize = 4_096;
 /// An image or file in a message counts as this many tokens in an estimate.
 const TOKENS_PER_PART: u64 = 1_500;
@@ -26,379 +26,40 @@ pub(crate) struct RequestFacts {
     pub(crate) more_models: Vec<String>,
     /// A key that lets the server choose a model that the request doesn't name.
     pub(crate) hidden_model: Option<&'static str>,
+    /// Ids of stored prompts, agents and workflows, which bring models and tools of their own.
+    pub(crate) stored: Vec<String>,
     pub(crate) tools: Vec<Tool>,
+    pub(crate) mcp: Vec<Mcp>,
+    /// Hosted MCP calls that the request approves; `None` when it can't be known which.
+    pub(crate) approvals: Vec<Option<Tool>>,
     /// Tools that the conversation so far names.
     pub(crate) history: Vec<String>,
+    /// The conversation goes on from state that the server keeps.
+    pub(crate) server_state: bool,
     pub(crate) stream: bool,
     /// How many choices the answer may have (`n`).
     pub(crate) choices: Option<u64>,
     /// The most tokens the answer may have, as the request itself caps it.
     pub(crate) output_cap: Option<u64>,
-    /// An upper estimate of the prompt's length in tokens.
-    pub(crate) prompt_tokens: u64,
+    /// Bytes of text in the prompt.
+    pub(crate) text: u64,
+    /// Images, sounds and files in the prompt.
+    pub(crate) parts: u64,
 }
 
-/// The keys of a chat request whose meaning this module knows.
-const CHAT_KEYS: &[&str] = &[
-    "agent_id",
-    "compound_custom",
-    "data_sources",
-    "extra_body",
-    "fallbacks",
-    "function_call",
-    "functions",
-    "max_completion_tokens",
-    "max_tokens",
-    "messages",
-    "model",
-    "models",
-    "moderation",
-    "n",
-    "plugins",
-    "response_format",
-    "route",
-    "search_parameters",
-    "search_settings",
-    "stream",
-    "stream_options",
-    "tool_choice",
-    "tools",
-    "web_search_options",
-];
-
-/// Reads the body of a chat completion request.
-///
-/// # Errors
-/// When the body is not strict JSON, or a field that names a model or a tool has another shape than documented.
-pub(crate) fn read_chat(body: &[u8], scratch: &mut Scratch) -> Result<RequestFacts> {
-    let mut facts = RequestFacts::default();
-    let mut size = PromptSize::default();
-    let mut reader = Reader::new(body, scratch)?;
-    if reader.kind()? != Kind::Object {
-        return Err(WireError::new("the body is not a JSON object"));
-    }
-    reader.object(|r, key| match key {
-        "model" => {
-            if r.kind()? != Kind::String {
-                return Err(WireError::at("`model` is not a string", r.position()));
-            }
-            facts.model = Some(r.string()?.into_owned());
-            Ok(())
-        }
-        "models" => optional(r, |r| {
-            r.array(|r| {
-                let model = named(r, "`models` holds something other than model names")?;
-                facts.more_models.push(model.into_owned());
-                Ok(())
-            })
-        }),
-        "moderation" => optional(r, |r| {
-            fields(r, "`moderation` is not an object", &["model"], |r, key| {
-                if key == "model" {
-                    facts
-                        .more_models
-                        .push(named(r, "`moderation.model` is not a string")?.into_owned());
-                    return Ok(());
-                }
-                r.skip()
-            })
-        }),
-        "fallbacks" => present(r, || facts.hidden_model = Some("fallbacks")),
-        "agent_id" => present(r, || facts.hidden_model = Some("agent_id")),
-        "route" => present(r, || facts.hidden_model = Some("route")),
-        "extra_body" => present(r, || facts.hidden_model = Some("extra_body")),
-        "tools" => optional(r, |r| {
-            let start = r.position();
-            list(r, "`tools` is not a list", |r| {
-                let tools = &mut facts.tools;
-                bounded(tools, r)?;
-                tool(r, tools)
-            })?;
-            size.text += (r.position() - start) as u64;
-            Ok(())
-        }),
-        "functions" => optional(r, |r| {
-            let start = r.position();
-            list(r, "`functions` is not a list", |r| {
-                bounded(&facts.tools, r)?;
-                let mut name = None;
-                fields(r, "a function is not an object", &["name"], |r, key| {
-                    if key == "name" {
-                        name = Some(named(r, "a function's name is not a string")?.into_owned());
-                        return Ok(());
-                    }
-                    r.skip()
-                })?;
-                let Some(name) = name else {
-                    return Err(WireError::at("a function without a name", r.position()));
-                };
-                facts.tools.push(Tool::function(name));
-                Ok(())
-            })?;
-            size.text += (r.position() - start) as u64;
-            Ok(())
-        }),
-        "function_call" => optional(r, |r| match r.kind()? {
-            Kind::String => {
-                let mode = r.string()?;
-                if matches!(&*mode, "none" | "auto") {
-                    return Ok(());
-                }
-                Err(WireError::at(
-                    "`function_call` is neither `none`, `auto` nor an object",
-                    r.position(),
-                ))
-            }
-            _ => fields(
-                r,
-                "`function_call` is neither a string nor an object",
-                &["name"],
-                |r, key| {
-                    if key == "name" {
-                        facts.tools.push(Tool::function(named(
-                            r,
-                            "`function_call.name` is not a string",
-                        )?));
-                        return Ok(());
-                    }
-                    r.skip()
-                },
-            ),
-        }),
-        "tool_choice" => optional(r, |r| match r.kind()? {
-            Kind::String => {
-                let mode = r.string()?;
-                if matches!(&*mode, "none" | "auto" | "required" | "any") {
-                    return Ok(());
-                }
-                Err(WireError::at(
-                    "`tool_choice` is a word that is not documented",
-                    r.position(),
-                ))
-            }
-            _ => tool(r, &mut facts.tools),
-        }),
-        "web_search_options" => present(r, || facts.tools.push(Tool::typed("web_search"))),
-        // Keys of compatible providers that switch on tools the provider runs.
-        "plugins" => present(r, || facts.tools.push(Tool::typed("plugins"))),
-        "search_parameters" => present(r, || facts.tools.push(Tool::typed("search_parameters"))),
-        "search_settings" => present(r, || facts.tools.push(Tool::typed("search_settings"))),
-        "compound_custom" => present(r, || facts.tools.push(Tool::typed("compound_custom"))),
-        "data_sources" => present(r, || facts.tools.push(Tool::typed("data_sources"))),
-        "stream" => optional(r, |r| {
-            if r.kind()? != Kind::Bool {
-                return Err(WireError::at("`stream` is not a boolean", r.position()));
-            }
-            facts.stream = r.boolean()?;
-            Ok(())
-        }),
-        "stream_options" => optional(r, |r| {
-            fields(
-                r,
-                "`stream_options` is not an object",
-                &["include_usage"],
-                |r, _| r.skip(),
-            )
-        }),
-        "n" => optional(r, |r| {
-            if r.kind()? != Kind::Number {
-                return Err(WireError::at("`n` is not a number", r.position()));
-            }
-            facts.choices = Some(
-                r.unsigned()?
-                    .ok_or_else(|| WireError::new("`n` is not a whole number"))?,
-            );
-            Ok(())
-        }),
-        "max_tokens" | "max_completion_tokens" => optional(r, |r| {
-            if r.kind()? != Kind::Number {
-                return Err(WireError::at(
-                    "the cap on output tokens is not a number",
-                    r.position(),
-                ));
-            }
-            let cap = r.unsigned()?;
-            facts.output_cap = facts.output_cap.max(cap);
-            Ok(())
-        }),
-        "messages" => list(r, "`messages` is not a list", |r| {
-            message(r, &mut facts.history, &mut size)
-        }),
-        "response_format" => {
-            let start = r.position();
-            r.skip()?;
-            size.text += (r.position() - start) as u64;
-            Ok(())
-        }
-        other => not_a_variant(r, other, CHAT_KEYS),
-    })?;
-    reader.end()?;
-    facts.prompt_tokens = size.tokens();
-    Ok(facts)
-}
-
-/// A tool definition, or a `tool_choice` that names tools. Every name in it counts, whatever `type` says: which
-/// of two names a server takes is the server's affair.
-fn tool(r: &mut Reader<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
-    let before = tools.len();
-    let mut kind: Option<String> = None;
-    let keys = &[
-        "type",
-        "name",
-        "function",
-        "custom",
-        "allowed_tools",
-        "tools",
-    ];
-    fields(r, "a tool is not an object", keys, |r, key| match key {
-        "type" => {
-            kind = Some(named(r, "a tool's type is not a string")?.into_owned());
-            Ok(())
-        }
-        "name" => {
-            tools.push(Tool::function(named(r, "a tool's name is not a string")?));
-            Ok(())
-        }
-        "function" | "custom" => optional(r, |r| {
-            fields(
-                r,
-                "a tool's definition is not an object",
-                &["name"],
-                |r, key| {
-                    if key == "name" {
-                        tools.push(Tool::function(named(r, "a tool's name is not a string")?));
-                        return Ok(());
-                    }
-                    r.skip()
-                },
-            )
-        }),
-        "allowed_tools" => optional(r, |r| {
-            fields(
-                r,
-                "`allowed_tools` is not an object",
-                &["tools"],
-                |r, key| {
-                    if key == "tools" {
-                        return list(r, "`allowed_tools.tools` is not a list", |r| {
-                            bounded(tools, r)?;
-                            tool(r, tools)
-                        });
-                    }
-                    r.skip()
-                },
-            )
-        }),
-        "tools" => optional(r, |r| {
-            list(r, "a tool's `tools` is not a list", |r| {
-                bounded(tools, r)?;
-                tool(r, tools)
-            })
-        }),
-        _ => r.skip(),
-    })?;
-    match kind.as_deref() {
-        Some("function" | "custom" | "allowed_tools") if tools.len() > before => {}
-        Some("allowed_tools") => {}
-        Some("function" | "custom") => {
-            return Err(WireError::at("a tool without a name", r.position()));
-        }
-        Some(hosted) => tools.push(Tool::typed(hosted)),
-        None => tools.push(Tool {
-            name: String::new(),
-            kind: super::tool::Kind::Unknown,
-        }),
-    }
-    Ok(())
-}
-
-/// One message of the conversation so far: the tools it names, and how much text it is.
-fn message(r: &mut Reader<'_, '_>, history: &mut Vec<String>, size: &mut PromptSize) -> Result<()> {
-    if r.kind()? != Kind::Object {
-        return Err(WireError::at("a message is not an object", r.position()));
-    }
-    let mut note = |name: Cow<'_, str>| {
-        if history.len() < MAX_TOOLS
-            && !name.is_empty()
-            && !history.iter().any(|known| *known == name)
-        {
-            history.push(name.into_owned());
-        }
-    };
-    r.object(|r, key| match key {
-        "content" => content(r, size),
-        "tool_calls" if r.kind()? == Kind::Array => r.array(|r| {
-            if r.kind()? != Kind::Object {
-                return r.skip();
-            }
-            r.object(|r, key| match key {
-                "function" | "custom" if r.kind()? == Kind::Object => {
-                    r.object(|r, key| call_part(r, key, &mut note, size))
-                }
-                _ => r.skip(),
-            })
-        }),
-        "function_call" if r.kind()? == Kind::Object => {
-            r.object(|r, key| call_part(r, key, &mut note, size))
-        }
-        _ => text(r, size),
-    })
-}
-
-fn call_part(
-    r: &mut Reader<'_, '_>,
-    key: &str,
-    note: &mut impl FnMut(Cow<'_, str>),
-    size: &mut PromptSize,
-) -> Result<()> {
-    if key == "name" && r.kind()? == Kind::String {
-        note(r.string()?);
-        return Ok(());
-    }
-    text(r, size)
-}
-
-/// A message's content: a string, or parts of which some are images, sound or files.
-fn content(r: &mut Reader<'_, '_>, size: &mut PromptSize) -> Result<()> {
-    if r.kind()? != Kind::Array {
-        return text(r, size);
-    }
-    r.array(|r| {
-        if r.kind()? != Kind::Object {
-            return text(r, size);
-        }
-        r.object(|r, key| match key {
-            "text" | "refusal" => text(r, size),
-            "image_url" | "input_audio" | "file" => {
-                size.parts += 1;
-                r.skip()
-            }
-            _ => r.skip(),
-        })
-    })
-}
-
-/// Counts a string's bytes; other values count nothing.
-fn text(r: &mut Reader<'_, '_>, size: &mut PromptSize) -> Result<()> {
-    if r.kind()? == Kind::String {
-        size.text += r.string_len()? as u64;
-        return Ok(());
-    }
-    r.skip()
-}
-
-/// How much a prompt holds.
-#[derive(Debug, Default)]
-struct PromptSize {
-    /// In bytes.
-    text: u64,
-    /// Images, sounds and files.
-    parts: u64,
-}
-
-impl PromptSize {
-    fn tokens(&self) -> u64 {
+impl RequestFacts {
+    /// An upper estimate of the prompt, in tokens.
+    pub(crate) const fn prompt_tokens(&self) -> u64 {
         text_tokens(self.text).saturating_add(self.parts.saturating_mul(TOKENS_PER_PART))
+    }
+
+    fn note(&mut self, name: &str) {
+        let known = name.is_empty()
+            || self.history.len() >= MAX_TOOLS
+            || self.history.iter().any(|known| known == name);
+        if !known {
+            self.history.push(name.to_owned());
+        }
     }
 }
 
@@ -407,74 +68,917 @@ pub(crate) const fn text_tokens(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
-fn bounded(tools: &[Tool], r: &Reader<'_, '_>) -> Result<()> {
-    if tools.len() >= MAX_TOOLS {
-        return Err(WireError::at("more than 4096 tools", r.position()));
+/// Reads the JSON body of a request whose keys mean what `fields` says.
+///
+/// # Errors
+/// When the body is not strict JSON, or a field that names a model or a tool has another shape than documented.
+pub(crate) fn read(body: &[u8], fields: Fields, scratch: &mut Scratch) -> Result<RequestFacts> {
+    let mut facts = RequestFacts::default();
+    let mut reader = Reader::new(body, scratch)?;
+    if reader.kind()? != Kind::Object {
+        return Err(WireError::new("the body is not a JSON object"));
     }
-    Ok(())
+    object(&mut reader, fields, &mut facts)?;
+    reader.end()?;
+    Ok(facts)
 }
 
-/// `null` in an optional field means that the field is absent.
-fn optional(
-    r: &mut Reader<'_, '_>,
-    read: impl FnOnce(&mut Reader<'_, '_>) -> Result<()>,
+/// Reads one field of a form as its JSON counterpart is read: text that is no JSON by itself is a string.
+///
+/// # Errors
+/// When the value doesn't fit the field's meaning.
+pub(crate) fn read_form_field(
+    name: &str,
+    value: &[u8],
+    fields: Fields,
+    facts: &mut RequestFacts,
 ) -> Result<()> {
-    if r.null()? { Ok(()) } else { read(r) }
+    let text =
+        std::str::from_utf8(value).map_err(|_| WireError::new("a form field is not UTF-8"))?;
+    let Some((key, meaning)) = fields.iter().find(|(key, _)| *key == name) else {
+        if is_variant(name, fields) {
+            return Err(WireError::new(
+                "a form field that is a known field in another case",
+            ));
+        }
+        return Ok(());
+    };
+    match meaning {
+        Read::Model if facts.model.is_some() => {
+            Err(WireError::new("two form fields name the model"))
+        }
+        Read::Model => {
+            facts.model = Some(text.to_owned());
+            Ok(())
+        }
+        Read::Text => {
+            facts.text = facts.text.saturating_add(text.len() as u64);
+            Ok(())
+        }
+        _ => {
+            let document = format!("{{{}:{text}}}", serde_json::Value::from(*key));
+            let mut scratch = Scratch::default();
+            let mut reader = Reader::new(document.as_bytes(), &mut scratch)?;
+            object(&mut reader, fields, facts)?;
+            reader.end()
+        }
+    }
 }
 
-/// A field that matters by being there at all.
-fn present(r: &mut Reader<'_, '_>, found: impl FnOnce()) -> Result<()> {
-    optional(r, |r| {
-        found();
+fn is_variant(key: &str, fields: Fields) -> bool {
+    fields
+        .iter()
+        .any(|(known, _)| is_case_variant(key, &[known]))
+}
+
+fn object(r: &mut Reader<'_, '_>, fields: Fields, facts: &mut RequestFacts) -> Result<()> {
+    r.object(|r, key| {
+        if let Some((name, meaning)) = fields.iter().find(|(known, _)| *known == key) {
+            return value(r, name, *meaning, facts);
+        }
+        if is_variant(key, fields) {
+            return wrong(r, "a key that is a known key in another case");
+        }
+        if matches!(
+            key,
+            "previous_response_id" | "conversation" | "assistant_id"
+        ) && r.kind()? != Kind::Null
+        {
+            facts.server_state = true;
+        }
         r.skip()
     })
 }
 
-fn list(
+fn value(
     r: &mut Reader<'_, '_>,
-    wrong: &'static str,
-    item: impl FnMut(&mut Reader<'_, '_>) -> Result<()>,
+    name: &'static str,
+    meaning: Read,
+    facts: &mut RequestFacts,
 ) -> Result<()> {
-    if r.kind()? != Kind::Array {
-        return Err(WireError::at(wrong, r.position()));
+    if let Read::Model = meaning {
+        if r.kind()? != Kind::String {
+            return wrong(r, "`model` is not a string");
+        }
+        let model = r.string()?.into_owned();
+        // One body names one main model; a nested object may name another.
+        match facts.model {
+            None => facts.model = Some(model),
+            Some(_) => facts.more_models.push(model),
+        }
+        return Ok(());
     }
-    // The closure's reader has the list's own lifetimes.
-    let mut item = item;
-    r.array(|r| item(r))
+    if r.null()? {
+        return Ok(());
+    }
+    match meaning {
+        Read::Model => Ok(()),
+        Read::OtherModel => {
+            facts
+                .more_models
+                .push(named(r, "a model's name is not a string")?.into_owned());
+            Ok(())
+        }
+        Read::OtherModels => list(r, "`models` is not a list", |r| {
+            facts
+                .more_models
+                .push(named(r, "`models` holds something other than model names")?.into_owned());
+            bounded(facts.more_models.len(), r)
+        }),
+        Read::HiddenModel => {
+            facts.hidden_model = Some(name);
+            r.skip()
+        }
+        Read::Stored => stored(r, facts),
+        Read::Tools => counted(r, facts, |r, facts| {
+            list(r, "`tools` is not a list", |r| {
+                bounded(facts.tools.len(), r)?;
+                definition(r)?.declare("", facts, r)
+            })
+        }),
+        Read::Functions => counted(r, facts, |r, facts| {
+            list(r, "`functions` is not a list", |r| {
+                bounded(facts.tools.len(), r)?;
+                let function = Definition {
+                    kind: Some("function".to_owned()),
+                    ..definition(r)?
+                };
+                function.declare("", facts, r)
+            })
+        }),
+        Read::ToolChoice => match r.kind()? {
+            Kind::String if is_mode(&r.string()?) => Ok(()),
+            Kind::String => wrong(r, "`tool_choice` is a word that is not documented"),
+            _ => definition(r)?.declare("", facts, r),
+        },
+        Read::FunctionCall => match r.kind()? {
+            Kind::String if is_mode(&r.string()?) => Ok(()),
+            Kind::String => wrong(r, "`function_call` is a word that is not documented"),
+            _ => {
+                let function = Definition {
+                    kind: Some("function".to_owned()),
+                    ..definition(r)?
+                };
+                function.declare("", facts, r)
+            }
+        },
+        Read::Switch(tool) => {
+            facts.tools.push(Tool::typed(tool));
+            r.skip()
+        }
+        Read::Messages => list(r, "`messages` is not a list", |r| message(r, facts)),
+        Read::Items => match r.kind()? {
+            Kind::Array => items(r, facts),
+            _ => text(r, facts),
+        },
+        Read::Text => text(r, facts),
+        Read::Stream => {
+            if r.kind()? != Kind::Bool {
+                return wrong(r, "`stream` is not a boolean");
+            }
+            facts.stream = r.boolean()?;
+            Ok(())
+        }
+        Read::Choices => {
+            if r.kind()? != Kind::Number {
+                return wrong(r, "a number of choices is not a number");
+            }
+            let Some(choices) = r.unsigned()? else {
+                return wrong(r, "a number of choices is not a whole number");
+            };
+            facts.choices = facts.choices.max(Some(choices));
+            Ok(())
+        }
+        Read::OutputCap => {
+            if r.kind()? != Kind::Number {
+                return wrong(r, "the cap on output tokens is not a number");
+            }
+            facts.output_cap = facts.output_cap.max(r.unsigned()?);
+            Ok(())
+        }
+        Read::Object(fields) => {
+            expect(
+                r,
+                Kind::Object,
+                "a field that holds models or tools is not an object",
+            )?;
+            object(r, fields, facts)
+        }
+        Read::Objects(fields) => list(r, "a field that holds models or tools is not a list", |r| {
+            expect(
+                r,
+                Kind::Object,
+                "a list that holds models or tools has an item that is not an object",
+            )?;
+            object(r, fields, facts)
+        }),
+        Read::Members(fields) => {
+            expect(
+                r,
+                Kind::Object,
+                "a field that holds models or tools is not an object",
+            )?;
+            r.object(|r, _| {
+                expect(
+                    r,
+                    Kind::Object,
+                    "a field that holds models or tools has a member that is not an object",
+                )?;
+                object(r, fields, facts)
+            })
+        }
+    }
 }
 
-/// An object of which `keys` have a meaning here; `read` reads those and skips the rest.
-fn fields(
+fn is_mode(word: &str) -> bool {
+    // `any` is a compatible server's `required`.
+    matches!(word, "none" | "auto" | "required" | "any")
+}
+
+/// The text of definitions is part of the prompt.
+fn counted(
     r: &mut Reader<'_, '_>,
-    wrong: &'static str,
-    keys: &[&str],
-    mut read: impl FnMut(&mut Reader<'_, '_>, &str) -> Result<()>,
+    facts: &mut RequestFacts,
+    read: impl FnOnce(&mut Reader<'_, '_>, &mut RequestFacts) -> Result<()>,
 ) -> Result<()> {
-    if r.kind()? != Kind::Object {
-        return Err(WireError::at(wrong, r.position()));
+    let start = r.position();
+    read(r, facts)?;
+    facts.text = facts.text.saturating_add((r.position() - start) as u64);
+    Ok(())
+}
+
+fn stored(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+    if r.kind()? == Kind::String {
+        facts.stored.push(r.string()?.into_owned());
+        return Ok(());
     }
+    expect(
+        r,
+        Kind::Object,
+        "a stored prompt is neither a string nor an object",
+    )?;
+    let mut id = String::new();
+    r.object(|r, key| match key {
+        "id" => {
+            id = named(r, "a stored prompt's id is not a string")?.into_owned();
+            Ok(())
+        }
+        "variables" => text(r, facts),
+        _ => r.skip(),
+    })?;
+    facts.stored.push(id);
+    Ok(())
+}
+
+/// A tool definition, or another object that names tools the same way.
+#[derive(Debug, Default)]
+struct Definition {
+    kind: Option<String>,
+    names: Vec<String>,
+    inner: Vec<Self>,
+    /// The names in an MCP tool's `allowed_tools`; `None` when it is absent.
+    mcp_tools: Option<Vec<String>>,
+    server_label: Option<String>,
+    server_url: Option<String>,
+    connector: Option<String>,
+    tunnel: bool,
+    models: Vec<String>,
+}
+
+const DEFINITION_KEYS: &[&str] = &[
+    "allowed_tools",
+    "connector_id",
+    "custom",
+    "function",
+    "model",
+    "name",
+    "server_label",
+    "server_url",
+    "svg",
+    "tools",
+    "tunnel_id",
+    "type",
+];
+
+fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
+    expect(r, Kind::Object, "a tool is not an object")?;
+    let mut found = Definition::default();
     r.object(|r, key| {
-        if keys.contains(&key) {
-            read(r, key)
-        } else {
-            not_a_variant(r, key, keys)
+        if !DEFINITION_KEYS.contains(&key) {
+            if is_case_variant(key, DEFINITION_KEYS) {
+                return wrong(r, "a key that is a known key in another case");
+            }
+            return r.skip();
+        }
+        if r.null()? {
+            return Ok(());
+        }
+        match key {
+            "type" => found.kind = Some(named(r, "a tool's type is not a string")?.into_owned()),
+            "name" => found
+                .names
+                .push(named(r, "a tool's name is not a string")?.into_owned()),
+            "server_label" => {
+                found.server_label =
+                    Some(named(r, "a server's label is not a string")?.into_owned())
+            }
+            "server_url" => {
+                found.server_url =
+                    Some(named(r, "a server's address is not a string")?.into_owned())
+            }
+            "connector_id" => {
+                found.connector = Some(named(r, "a connector's id is not a string")?.into_owned())
+            }
+            "model" => found
+                .models
+                .push(named(r, "a tool's model is not a string")?.into_owned()),
+            "tunnel_id" => {
+                found.tunnel = true;
+                r.skip()?;
+            }
+            "svg" => {
+                expect(r, Kind::Object, "a tool's `svg` is not an object")?;
+                r.object(|r, key| match key {
+                    "model" => {
+                        found
+                            .models
+                            .push(named(r, "a tool's model is not a string")?.into_owned());
+                        Ok(())
+                    }
+                    _ => r.skip(),
+                })?;
+            }
+            "function" | "custom" => {
+                expect(r, Kind::Object, "a tool's definition is not an object")?;
+                r.object(|r, key| match key {
+                    "name" => {
+                        found
+                            .names
+                            .push(named(r, "a tool's name is not a string")?.into_owned());
+                        Ok(())
+                    }
+                    other if is_case_variant(other, &["name"]) => {
+                        wrong(r, "a key that is a known key in another case")
+                    }
+                    _ => r.skip(),
+                })?;
+            }
+            "tools" => definitions(r, &mut found.inner)?,
+            // Two shapes share the name: a choice among definitions, and an MCP server's list of names.
+            _ => match r.kind()? {
+                Kind::Array => {
+                    let names = found.mcp_tools.get_or_insert_default();
+                    list(r, "", |r| {
+                        names.push(named(r, "a tool's name is not a string")?.into_owned());
+                        bounded(names.len(), r)
+                    })?;
+                }
+                _ => allowed_tools(r, &mut found)?,
+            },
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn definitions(r: &mut Reader<'_, '_>, found: &mut Vec<Definition>) -> Result<()> {
+    list(r, "a list of tools is not a list", |r| {
+        bounded(found.len(), r)?;
+        found.push(definition(r)?);
+        Ok(())
+    })
+}
+
+fn allowed_tools(r: &mut Reader<'_, '_>, found: &mut Definition) -> Result<()> {
+    expect(
+        r,
+        Kind::Object,
+        "`allowed_tools` is neither a list nor an object",
+    )?;
+    r.object(|r, key| {
+        if r.kind()? == Kind::Null {
+            return r.skip();
+        }
+        match key {
+            "tools" => definitions(r, &mut found.inner),
+            "tool_names" => {
+                let names = found.mcp_tools.get_or_insert_default();
+                list(r, "`tool_names` is not a list", |r| {
+                    names.push(named(r, "a tool's name is not a string")?.into_owned());
+                    bounded(names.len(), r)
+                })
+            }
+            other if is_case_variant(other, &["tool_names", "tools"]) => {
+                wrong(r, "a key that is a known key in another case")
+            }
+            _ => r.skip(),
         }
     })
 }
 
-fn not_a_variant(r: &mut Reader<'_, '_>, key: &str, governed: &[&str]) -> Result<()> {
-    if is_case_variant(key, governed) {
-        return Err(WireError::at(
-            "a key that is a known key in another case",
-            r.key_start(),
-        ));
+impl Definition {
+    /// Adds what the definition declares, as part of a namespace or of none (`""`).
+    fn declare(self, namespace: &str, facts: &mut RequestFacts, r: &Reader<'_, '_>) -> Result<()> {
+        bounded(facts.tools.len(), r)?;
+        facts.more_models.extend(self.models);
+        let kind = self.kind.as_deref();
+        let inner_namespace = match (kind, self.names.first()) {
+            (Some("namespace"), Some(name)) => name.clone(),
+            _ => namespace.to_owned(),
+        };
+        let named = !self.names.is_empty();
+        if kind != Some("namespace") && kind != Some("mcp") {
+            for name in self
+                .names
+                .iter()
+                .filter(|name| !name.is_empty() || kind == Some("function"))
+            {
+                facts
+                    .tools
+                    .push(Tool::function(name.as_str()).in_namespace(namespace));
+            }
+        }
+        match kind {
+            Some("function" | "custom") if !named => return wrong(r, "a tool without a name"),
+            Some("function" | "custom" | "namespace" | "allowed_tools") => {}
+            Some("mcp") => {
+                let Some(label) = self.server_label else {
+                    return wrong(r, "an MCP server without a label");
+                };
+                // A choice names its tool beside the label.
+                let tools = match (self.mcp_tools, self.names.is_empty()) {
+                    (tools, true) => tools,
+                    (tools, false) => Some(tools.into_iter().flatten().chain(self.names).collect()),
+                };
+                let placed = self.server_url.is_some() || self.connector.is_some() || self.tunnel;
+                facts.mcp.push(Mcp {
+                    label,
+                    url: self.server_url,
+                    connector: self.connector,
+                    tunnel: self.tunnel,
+                    tools,
+                    placed,
+                });
+            }
+            Some(hosted) => facts.tools.push(Tool::typed(hosted)),
+            None => facts.tools.push(Tool::typed("")),
+        }
+        self.inner
+            .into_iter()
+            .try_for_each(|inner| inner.declare(&inner_namespace, facts, r))
     }
-    r.skip()
 }
 
-fn named<'a>(r: &mut Reader<'a, '_>, wrong: &'static str) -> Result<Cow<'a, str>> {
-    if r.kind()? != Kind::String {
-        return Err(WireError::at(wrong, r.position()));
+/// One message of a chat: the tools it names, and how much text it is.
+fn message(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+    expect(r, Kind::Object, "a message is not an object")?;
+    r.object(|r, key| match key {
+        "tool_calls" if r.kind()? == Kind::Array => r.array(|r| {
+            if r.kind()? != Kind::Object {
+                return r.skip();
+            }
+            r.object(|r, key| match key {
+                "function" | "custom" if r.kind()? == Kind::Object => {
+                    r.object(|r, key| call_part(r, key, facts))
+                }
+                _ => r.skip(),
+            })
+        }),
+        "function_call" if r.kind()? == Kind::Object => r.object(|r, key| call_part(r, key, facts)),
+        "role" => r.skip(),
+        _ => text(r, facts),
+    })
+}
+
+fn call_part(r: &mut Reader<'_, '_>, key: &str, facts: &mut RequestFacts) -> Result<()> {
+    if key == "name" && r.kind()? == Kind::String {
+        let name = r.string()?;
+        facts.note(&name);
+        return Ok(());
     }
+    text(r, facts)
+}
+
+/// The keys of an item whose meaning depends on its type.
+#[derive(Debug, Default)]
+struct Item {
+    kind: Option<String>,
+    id: Option<String>,
+    name: Option<String>,
+    label: Option<String>,
+    approved: Option<String>,
+    approves: bool,
+    tools: Vec<Definition>,
+}
+
+const ITEM_KEYS: &[&str] = &[
+    "approval_request_id",
+    "approve",
+    "id",
+    "name",
+    "server_label",
+    "tools",
+    "type",
+];
+
+/// The items of a conversation (API reference, create response, `input`): history for the most part, but some
+/// bring tools or let one run.
+fn items(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+    // Requests for approval seen so far, by their ids.
+    let mut requests: Vec<(String, Tool)> = Vec::new();
+    r.array(|r| {
+        if r.kind()? != Kind::Object {
+            return text(r, facts);
+        }
+        let item = item(r, facts)?;
+        let kind = item.kind.as_deref().unwrap_or("message");
+        let mcp = |tool: Option<&str>| {
+            let label = item.label.clone().unwrap_or_default();
+            Tool::mcp(&label, tool)
+        };
+        match kind {
+            "mcp_list_tools" => {
+                for tool in &item.tools {
+                    bounded(facts.tools.len(), r)?;
+                    facts
+                        .tools
+                        .extend(tool.names.iter().map(|name| mcp(Some(name))));
+                }
+                return Ok(());
+            }
+            "mcp_approval_request" | "mcp_call" => {
+                let tool = mcp(item.name.as_deref());
+                facts.note(&tool.name);
+                if let (Some(id), true) = (item.id, requests.len() < MAX_TOOLS) {
+                    requests.push((id, tool));
+                }
+            }
+            "mcp_approval_response" if item.approves => {
+                let asked = requests
+                    .iter()
+                    .find(|(id, _)| Some(id) == item.approved.as_ref());
+                facts.approvals.push(asked.map(|(_, tool)| tool.clone()));
+            }
+            "item_reference" => facts.server_state = true,
+            "function_call" | "custom_tool_call" => {
+                facts.note(item.name.as_deref().unwrap_or_default())
+            }
+            other if other.ends_with("_call") => facts.note(other),
+            _ => {}
+        }
+        // Whatever the type: tools in an item are tools for the rest of the conversation.
+        item.tools
+            .into_iter()
+            .try_for_each(|tool| tool.declare("", facts, r))
+    })
+}
+
+fn item(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<Item> {
+    let mut found = Item::default();
+    r.object(|r, key| {
+        if is_case_variant(key, ITEM_KEYS) {
+            return wrong(r, "a key that is a known key in another case");
+        }
+        if r.kind()? == Kind::Null {
+            return r.skip();
+        }
+        match key {
+            "type" => found.kind = Some(named(r, "an item's type is not a string")?.into_owned()),
+            "tools" => definitions(r, &mut found.tools)?,
+            "approve" => {
+                if r.kind()? != Kind::Bool {
+                    return wrong(r, "an approval is not a boolean");
+                }
+                found.approves = r.boolean()?;
+            }
+            "id" | "name" | "server_label" | "approval_request_id" if r.kind()? == Kind::String => {
+                let value = Some(r.string()?.into_owned());
+                match key {
+                    "id" => found.id = value,
+                    "name" => found.name = value,
+                    "server_label" => found.label = value,
+                    _ => found.approved = value,
+                }
+            }
+            "role" | "status" | "call_id" => r.skip()?,
+            _ => text(r, facts)?,
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Counts what a value says: the bytes of its strings, and its images, sounds and files as such. Only the values of
+/// keys that hold prose or data count; encoded data is a part, not text.
+fn text(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+    match r.kind()? {
+        Kind::String => {
+            let start = r.position();
+            let length = r.string_len()? as u64;
+            if r.starts_with(start + 1, "data:") {
+                facts.parts = facts.parts.saturating_add(1);
+            } else {
+                facts.text = facts.text.saturating_add(length);
+            }
+            Ok(())
+        }
+        Kind::Array => r.array(|r| text(r, facts)),
+        Kind::Object => r.object(|r, key| match key {
+            "image_url" | "input_audio" | "file" | "file_data" | "file_url" | "file_id"
+            | "encrypted_content" => {
+                facts.parts = facts.parts.saturating_add(1);
+                r.skip()
+            }
+            "type" => r.skip(),
+            _ => text(r, facts),
+        }),
+        // A prompt may be a list of tokens.
+        Kind::Number => {
+            facts.text = facts.text.saturating_add(BYTES_PER_TOKEN);
+            r.skip()
+        }
+        Kind::Bool | Kind::Null => r.skip(),
+    }
+}
+
+fn bounded(count: usize, r: &Reader<'_, '_>) -> Result<()> {
+    if count >= MAX_TOOLS {
+        return wrong(r, "more than 4096 tools or models");
+    }
+    Ok(())
+}
+
+fn expect(r: &mut Reader<'_, '_>, kind: Kind, reason: &'static str) -> Result<()> {
+    if r.kind()? == kind {
+        Ok(())
+    } else {
+        wrong(r, reason)
+    }
+}
+
+fn list(
+    r: &mut Reader<'_, '_>,
+    reason: &'static str,
+    mut item: impl FnMut(&mut Reader<'_, '_>) -> Result<()>,
+) -> Result<()> {
+    expect(r, Kind::Array, reason)?;
+    r.array(|r| item(r))
+}
+
+fn named<'a>(r: &mut Reader<'a, '_>, reason: &'static str) -> Result<Cow<'a, str>> {
+    expect(r, Kind::String, reason)?;
     r.string()
+}
+
+fn wrong<T>(r: &Reader<'_, '_>, reason: &'static str) -> Result<T> {
+    Err(WireError::at(reason, r.position()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fields;
+    use super::*;
+
+    fn facts(fields: Fields, body: &str) -> RequestFacts {
+        read(body.as_bytes(), fields, &mut Scratch::default())
+            .unwrap_or_else(|error| panic!("{body}: {error}"))
+    }
+
+    fn tools(fields: Fields, body: &str) -> Vec<String> {
+        facts(fields, body)
+            .tools
+            .into_iter()
+            .map(|tool| tool.name)
+            .collect()
+    }
+
+    fn refusal(fields: Fields, body: &str) -> String {
+        match read(body.as_bytes(), fields, &mut Scratch::default()) {
+            Ok(facts) => panic!("{body}: {facts:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_carrier_of_a_chat_tool_is_read() {
+        for (body, expected) in [
+            (
+                r#"{"tools":[{"type":"function","function":{"name":"a"},"custom":{"name":"b"},"name":"c"}]}"#,
+                vec!["a", "b", "c"],
+            ),
+            (
+                r#"{"functions":[{"name":"a"}],"function_call":{"name":"b"}}"#,
+                vec!["a", "b"],
+            ),
+            (
+                r#"{"tool_choice":{"type":"function","function":{"name":"a"}}}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"a"}}]}}}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"tool_choice":"required","function_call":"auto","tools":null}"#,
+                vec![],
+            ),
+            (r#"{"web_search_options":{}}"#, vec!["web_search"]),
+            (r#"{"web_search_options":null}"#, vec![]),
+            (r#"{"plugins":[{"id":"web"}]}"#, vec!["plugins"]),
+            (
+                r#"{"tools":[{"type":"web_search_2031_01_01"}]}"#,
+                vec!["web_search_2031_01_01"],
+            ),
+            (r#"{"tools":[{"name":"a"}]}"#, vec!["a", ""]),
+        ] {
+            assert_eq!(tools(fields::CHAT, body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn every_carrier_of_a_responses_tool_is_read() {
+        for (body, expected) in [
+            (
+                r#"{"tools":[{"type":"function","name":"a"},{"type":"custom","name":"b"},{"type":"shell"}]}"#,
+                vec!["a", "b", "shell"],
+            ),
+            (
+                r#"{"tools":[{"type":"namespace","name":"ns","tools":[{"type":"function","name":"a"}]}]}"#,
+                vec!["ns.a"],
+            ),
+            (
+                r#"{"tools":[{"tools":[{"type":"function","name":"a"}],"name":"ns","type":"namespace"}]}"#,
+                vec!["ns.a"],
+            ),
+            (
+                r#"{"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"a"}]}}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"tool_choice":{"type":"file_search"}}"#,
+                vec!["file_search"],
+            ),
+            (
+                r#"{"input":[{"type":"additional_tools","role":"developer","tools":[{"type":"function","name":"a"}]}]}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"input":[{"tools":[{"type":"function","name":"a"}],"type":"tool_search_output"}]}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"input":[{"tools":[{"type":"function","name":"a"}],"type":"brand_new"}]}"#,
+                vec!["a"],
+            ),
+            (
+                r#"{"input":[{"type":"mcp_list_tools","tools":[{"name":"t"}],"server_label":"s"}]}"#,
+                vec!["mcp:s/t"],
+            ),
+            (r#"{"input":"tools"}"#, vec![]),
+        ] {
+            assert_eq!(tools(fields::RESPONSES, body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn models_are_read_wherever_they_hide() {
+        let found = facts(
+            fields::RESPONSES,
+            r#"{"model":"a","moderation":{"model":"b"},"tools":[{"type":"image_generation","model":"c","svg":{"model":"d"}}],"input":[{"type":"additional_tools","tools":[{"type":"image_generation","model":"e"}]}]}"#,
+        );
+        assert_eq!(found.model.as_deref(), Some("a"));
+        assert_eq!(found.more_models, ["b", "c", "d", "e"]);
+        let found = facts(
+            fields::EVAL,
+            r#"{"testing_criteria":[{"model":"a"}],"data_source":{"model":"b","source":{"model":"c"}}}"#,
+        );
+        assert_eq!(found.more_models, ["a", "b", "c"]);
+        let found = facts(
+            fields::FINE_TUNING,
+            r#"{"model":"a","method":{"reinforcement":{"grader":{"model":"b","graders":{"x":{"model":"c"}}}}}}"#,
+        );
+        assert_eq!(found.more_models, ["b", "c"]);
+    }
+
+    #[test]
+    fn an_mcp_server_is_known_by_label_place_and_tools() {
+        let found = facts(
+            fields::RESPONSES,
+            r#"{"tools":[{"type":"mcp","server_label":"s","server_url":"https://x","allowed_tools":["a"]},{"type":"mcp","server_label":"t","connector_id":"connector_dropbox","allowed_tools":{"tool_names":["b"]}},{"type":"mcp","server_label":"u","tunnel_id":"z"}],"tool_choice":{"type":"mcp","server_label":"s","name":"c"}}"#,
+        );
+        let mcp: Vec<_> = found
+            .mcp
+            .iter()
+            .map(|mcp| (mcp.label.as_str(), mcp.tools.clone(), mcp.placed))
+            .collect();
+        let names = |names: &[&str]| {
+            Some(
+                names
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            mcp,
+            [
+                ("s", names(&["a"]), true),
+                ("t", names(&["b"]), true),
+                ("u", None, true),
+                ("s", names(&["c"]), false)
+            ]
+        );
+    }
+
+    #[test]
+    fn an_approval_is_tied_to_what_it_approves() {
+        let found = facts(
+            fields::RESPONSES,
+            r#"{"input":[{"type":"mcp_approval_request","id":"r1","server_label":"s","name":"t","arguments":"{}"},{"type":"mcp_approval_response","approval_request_id":"r1","approve":true},{"type":"mcp_approval_response","approval_request_id":"r2","approve":true},{"type":"mcp_approval_response","approval_request_id":"r3","approve":false}]}"#,
+        );
+        assert_eq!(found.approvals, [Some(Tool::mcp("s", Some("t"))), None]);
+    }
+
+    #[test]
+    fn a_shape_nobody_documented_is_refused() {
+        for (body, reason) in [
+            (r#"[]"#, "the body is not a JSON object"),
+            (r#"{"model":null}"#, "`model` is not a string (byte 9)"),
+            (
+                r#"{"model":["gpt-4o"]}"#,
+                "`model` is not a string (byte 9)",
+            ),
+            (
+                r#"{"Model":"o3"}"#,
+                "a key that is a known key in another case (byte 9)",
+            ),
+            (
+                r#"{"tool\u017f":[]}"#,
+                "a key that is a known key in another case (byte 14)",
+            ),
+            (r#"{"tools":{}}"#, "`tools` is not a list (byte 9)"),
+            (
+                r#"{"tools":[{"type":"function"}]}"#,
+                "a tool without a name (byte 29)",
+            ),
+            (
+                r#"{"tools":[{"type":"function","function":{"Name":"x"}}]}"#,
+                "a key that is a known key in another case (byte 48)",
+            ),
+            (
+                r#"{"stream":"true"}"#,
+                "`stream` is not a boolean (byte 10)",
+            ),
+            (r#"{"stream":1}"#, "`stream` is not a boolean (byte 10)"),
+            (
+                r#"{"n":1.5}"#,
+                "a number of choices is not a whole number (byte 8)",
+            ),
+            (
+                r#"{"tool_choice":"web_search"}"#,
+                "`tool_choice` is a word that is not documented (byte 27)",
+            ),
+        ] {
+            assert_eq!(refusal(fields::CHAT, body), reason, "{body}");
+        }
+    }
+
+    #[test]
+    fn schemas_arguments_and_metadata_may_use_any_key() {
+        tools(
+            fields::CHAT,
+            r#"{"tools":[{"type":"function","function":{"name":"a","parameters":{"Model":{},"Tools":1,"NAME":2}}}],"metadata":{"Model":"x"},"messages":[{"role":"user","content":"x","Model":"y"}]}"#,
+        );
+    }
+
+    #[test]
+    fn history_is_noted_not_judged() {
+        let found = facts(
+            fields::CHAT,
+            r#"{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"evil","arguments":"{}"}}]}]}"#,
+        );
+        assert_eq!(
+            (found.history, found.tools.len()),
+            (vec!["evil".to_owned()], 0)
+        );
+    }
+
+    #[test]
+    fn a_prompt_is_estimated_from_its_text_and_its_parts() {
+        let tokens = |body: &str| facts(fields::CHAT, body).prompt_tokens();
+        assert_eq!(
+            tokens(r#"{"messages":[{"role":"user","content":"123456"}]}"#),
+            2
+        );
+        assert_eq!(
+            tokens(
+                r#"{"messages":[{"role":"user","content":[{"type":"text","text":"1234567"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}"#
+            ),
+            1_503
+        );
+        assert_eq!(
+            facts(fields::COMPLETIONS, r#"{"prompt":[1,2,3,4]}"#).prompt_tokens(),
+            4
+        );
+    }
 }

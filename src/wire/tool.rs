@@ -7,6 +7,8 @@ pub(crate) enum Kind {
     Function,
     /// A tool that the provider runs; its `type` is its name.
     Hosted,
+    /// A tool of an MCP server, named `mcp:label/tool`, or `mcp:label/*` for all of them.
+    Mcp,
     /// A `type` that nobody here knows: it needs an allow entry of its own wherever tools are restricted.
     Unknown,
 }
@@ -14,8 +16,24 @@ pub(crate) enum Kind {
 /// One mention of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
+    /// The canonical id.
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    /// The name without its namespace, or the server's label without a tool: an entry that blocks this blocks the tool.
+    pub(crate) short_name: Option<String>,
+}
+
+/// An MCP server that a request brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mcp {
+    pub(crate) label: String,
+    pub(crate) url: Option<String>,
+    pub(crate) connector: Option<String>,
+    pub(crate) tunnel: bool,
+    /// The tools that may be used; `None` for all.
+    pub(crate) tools: Option<Vec<String>>,
+    /// The definition says where the server is, rather than naming one that was defined elsewhere.
+    pub(crate) placed: bool,
 }
 
 impl Tool {
@@ -23,6 +41,39 @@ impl Tool {
         Self {
             name: name.into(),
             kind: Kind::Function,
+            short_name: None,
+        }
+    }
+
+    /// The tool as part of a namespace: `namespace.name`.
+    pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
+        if !namespace.is_empty() {
+            self.short_name = Some(std::mem::take(&mut self.name));
+            self.name = format!(
+                "{namespace}.{}",
+                self.short_name.as_deref().unwrap_or_default()
+            );
+        }
+        self
+    }
+
+    /// A tool of an MCP server; `None` for all of its tools.
+    pub(crate) fn mcp(label: &str, tool: Option<&str>) -> Self {
+        Self {
+            name: format!("mcp:{label}/{}", tool.unwrap_or("*")),
+            kind: Kind::Mcp,
+            short_name: Some(format!("mcp:{label}")),
+        }
+    }
+
+    /// A tool as a person writes it: an MCP tool is known by its prefix.
+    pub(crate) fn asked(name: &str) -> Self {
+        match name
+            .strip_prefix("mcp:")
+            .map(|rest| rest.split_once('/').unwrap_or((rest, "*")))
+        {
+            Some((label, tool)) => Self::mcp(label, (tool != "*").then_some(tool)),
+            None => Self::function(name),
         }
     }
 
@@ -36,6 +87,7 @@ impl Tool {
         Self {
             name: name.to_owned(),
             kind,
+            short_name: None,
         }
     }
 }
@@ -89,6 +141,30 @@ fn without_date(name: &str) -> &str {
             _ => byte.is_ascii_digit(),
         });
     if is_date { base } else { name }
+}
+
+/// The connectors that OpenAI documents, each with one fixed place (API reference, create response, `tools`).
+pub(crate) fn is_documented_connector(id: &str) -> bool {
+    matches!(
+        id,
+        "connector_dropbox"
+            | "connector_gmail"
+            | "connector_googlecalendar"
+            | "connector_googledrive"
+            | "connector_microsoftteams"
+            | "connector_outlookcalendar"
+            | "connector_outlookemail"
+            | "connector_sharepoint"
+    )
+}
+
+/// Scheme and host (with port) of an absolute URL without credentials.
+pub(crate) fn place(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let odd = url.contains('\\') || host.contains('@') || !plain(host) || !plain(scheme);
+    (!odd).then_some((scheme, host))
 }
 
 /// Names that some clients take for a wrapper around other calls, whose real names are in the arguments.

@@ -1,0 +1,355 @@
+//! What the exchanges of one layer have in common, and the decisions that need no more than a request's head.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap};
+use http::{Method, request};
+
+use crate::audit::OnDecision;
+use crate::enforcer::{Mode, Openings, PolicyEnforcer};
+use crate::exchange::Exchange;
+use crate::policy::DomainPattern;
+use crate::respond::Respond;
+use crate::violation::{PolicyViolation, Rule, Seen, shown};
+use crate::wire::endpoint::{self, Class, Endpoint, NoEndpoint, Request};
+use crate::wire::multipart;
+
+const MIB: usize = 1 << 20;
+/// Headers by which some servers take another method than the one that was judged.
+const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// How many bytes may be held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caps {
+    pub(crate) request: usize,
+    /// A form, which may carry images or sound.
+    pub(crate) form: usize,
+    pub(crate) answer: usize,
+    pub(crate) event: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            request: 32 * MIB,
+            form: 64 * MIB,
+            answer: 64 * MIB,
+            event: 64 * MIB,
+        }
+    }
+}
+
+/// Everything that the exchanges of one layer have in common.
+#[derive(Clone)]
+pub(crate) struct Governor {
+    pub(crate) enforcer: PolicyEnforcer,
+    pub(crate) respond: Respond,
+    pub(crate) caps: Caps,
+    /// Base paths beside the known ones.
+    pub(crate) bases: Vec<String>,
+    /// Endpoints that pass unread, as `METHOD /path`.
+    pub(crate) opened: Vec<String>,
+    /// Hosts that are no providers: the network rules alone judge them.
+    pub(crate) plain_hosts: Vec<DomainPattern>,
+    pub(crate) openings: Openings,
+    pub(crate) on_decision: Option<OnDecision>,
+}
+
+/// What to do with a request, judged by its head.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    Refuse(PolicyViolation),
+    /// Send it as it is and pass the answer on unread.
+    Pass,
+    /// Collect the body and show it to [`Exchange::request`].
+    Read(Box<Exchange>),
+}
+
+impl fmt::Debug for Governor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Governor")
+            .field("enforcer", &self.enforcer)
+            .field("respond", &self.respond)
+            .field("caps", &self.caps)
+            .field("bases", &self.bases)
+            .field("opened", &self.opened)
+            .field("plain_hosts", &self.plain_hosts)
+            .field("openings", &self.openings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Governor {
+    pub(crate) fn new(enforcer: PolicyEnforcer) -> Self {
+        Self {
+            enforcer,
+            respond: Respond::default(),
+            caps: Caps::default(),
+            bases: Vec::new(),
+            opened: Vec::new(),
+            plain_hosts: Vec::new(),
+            openings: Openings::default(),
+            on_decision: None,
+        }
+    }
+
+    pub(crate) fn blocks(&self) -> bool {
+        self.enforcer.current_mode() == Mode::Block
+    }
+
+    /// Judges a request's head.
+    pub(crate) fn begin(self: &Arc<Self>, head: &request::Parts) -> Begin {
+        let started = self.enforcer.now();
+        let network = self.judge_network(head);
+        let (found, lost) =
+            match endpoint::classify(head.method.as_str(), head.uri.path(), &self.bases) {
+                Ok(found) => (Some(found), None),
+                Err(lost) => (None, Some(lost)),
+            };
+        let mut exchange = Exchange::new(self.clone(), started, found);
+        if let Err(violation) = network.or_else(|violation| exchange.decide_request(violation)) {
+            return Begin::Refuse(violation);
+        }
+        match self.judge_head(head, exchange.endpoint(), lost) {
+            Ok(true) => {
+                exchange.set_boundary(head);
+                Begin::Read(Box::new(exchange))
+            }
+            Ok(false) => {
+                exchange.pass();
+                Begin::Pass
+            }
+            Err(violation) => match exchange.decide_request(violation) {
+                Err(violation) => Begin::Refuse(violation),
+                // In warn and audit modes what can't be read passes, and is told as not inspected.
+                Ok(()) => {
+                    exchange.pass();
+                    Begin::Pass
+                }
+            },
+        }
+    }
+
+    /// The network rules on where the request goes.
+    fn judge_network(&self, head: &request::Parts) -> Result<(), PolicyViolation> {
+        if self.enforcer.policy().network().is_none() {
+            return Ok(());
+        }
+        let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
+            return Err(unreadable("network rules need the request's scheme and host, and its URI has none")
+                .with_help("place the layer where request URIs are absolute: around the client, above its connector"));
+        };
+        if authority.as_str().contains('@') {
+            return Err(unreadable("the request's URI carries credentials"));
+        }
+        let mut hosts = head.headers.get_all(header::HOST).iter();
+        if let Some(host) = hosts.next() {
+            let same = host
+                .to_str()
+                .is_ok_and(|host| same_host(host, authority.as_str(), scheme));
+            if !same || hosts.next().is_some() {
+                return Err(unreadable(
+                    "the request's `host` header and its URI name different hosts",
+                ));
+            }
+        }
+        self.enforcer
+            .judge_network(authority.host(), scheme, Seen::Request)
+    }
+
+    /// Whether the request is to be read (`true`) or passes unread (`false`).
+    fn judge_head(
+        &self,
+        head: &request::Parts,
+        found: Option<&Endpoint>,
+        lost: Option<NoEndpoint>,
+    ) -> Result<bool, PolicyViolation> {
+        let refused = |message: &'static str| {
+            Err(PolicyViolation::new(
+                Rule::EndpointNotAllowed,
+                Seen::Request,
+                message,
+            ))
+        };
+        if head.method == Method::CONNECT || head.headers.contains_key(header::UPGRADE) {
+            return refused(
+                "connection upgrades (WebSocket) are refused: their frames can't be inspected here",
+            );
+        }
+        if METHOD_OVERRIDES
+            .iter()
+            .any(|name| head.headers.contains_key(*name))
+        {
+            return Err(unreadable("a header overrides the request's method"));
+        }
+        if self.is_plain_host(head) {
+            return match found {
+                Some(endpoint) if endpoint.class != Class::Neutral => {
+                    refused("a provider's path on a host that was declared to be no provider")
+                }
+                _ => Ok(false),
+            };
+        }
+        let Some(endpoint) = found else {
+            return Err(no_endpoint(head, lost));
+        };
+        let name = endpoint_name(endpoint);
+        if self.opened.contains(&name) {
+            return Ok(false);
+        }
+        match (endpoint.class, endpoint.request) {
+            (Class::Neutral, _) => Ok(false),
+            (class, Request::Unread) => Err(not_inspected(&name, class)),
+            (_, request) => judge_body_headers(&head.headers, request).map(|()| true),
+        }
+    }
+
+    fn is_plain_host(&self, head: &request::Parts) -> bool {
+        head.uri.host().is_some_and(|host| {
+            self.plain_hosts
+                .iter()
+                .any(|pattern| pattern.matches_host(host))
+        })
+    }
+}
+
+/// Whether a `host` header and a URI's authority are the same place.
+fn same_host(host: &str, authority: &str, scheme: &str) -> bool {
+    let bare = |text: &str| -> String {
+        let default = if matches!(scheme, "https" | "wss") {
+            ":443"
+        } else {
+            ":80"
+        };
+        let text = text.to_ascii_lowercase();
+        text.strip_suffix(default)
+            .unwrap_or(&text)
+            .trim_end_matches('.')
+            .to_owned()
+    };
+    bare(host) == bare(authority)
+}
+
+/// `METHOD /path`, as refusals and the audit name an endpoint.
+pub(crate) fn endpoint_name(endpoint: &Endpoint) -> String {
+    format!("{} {}", endpoint.method, endpoint.path)
+}
+
+fn not_inspected(name: &str, class: Class) -> PolicyViolation {
+    let does = match class {
+        Class::Model => "runs a model",
+        Class::Define => "stores a model or tools for a later run",
+        Class::Output => "returns what a model produced",
+        Class::Indirect => "runs what a file says",
+        Class::Neutral | Class::Denied => "reaches beyond what a policy can govern",
+    };
+    let message = format!(
+        "`{name}` {does} and can't be inspected; open it knowingly with `SekuireLayer::open_endpoint(\"{name}\")`"
+    );
+    PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message).with_value(name)
+}
+
+fn no_endpoint(head: &request::Parts, lost: Option<NoEndpoint>) -> PolicyViolation {
+    let (method, path) = (shown(head.method.as_str()), shown(head.uri.path()));
+    let message = match lost {
+        Some(NoEndpoint::Ambiguous(reason)) => {
+            format!("path `{path}` could mean different things to different servers: {reason}")
+        }
+        Some(NoEndpoint::Method) => format!("`{method}` is no documented method of `{path}`"),
+        Some(NoEndpoint::Unknown) | None => format!(
+            "`{method} {path}` is no known endpoint; if the API begins at another base path, name it with \
+             `SekuireLayer::base_path`, and if the host is no model provider, with `SekuireLayer::plain_hosts`"
+        ),
+    };
+    PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message)
+        .with_value(head.uri.path())
+}
+
+fn unreadable(message: impl Into<Cow<'static, str>>) -> PolicyViolation {
+    PolicyViolation::new(Rule::RequestUnreadable, Seen::Request, message)
+}
+
+/// One content type that fits, no encoding, one framing.
+fn judge_body_headers(headers: &HeaderMap, request: Request) -> Result<(), PolicyViolation> {
+    if headers.contains_key(header::CONTENT_LENGTH)
+        && headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
+    {
+        return Err(unreadable("the request states its length more than once"));
+    }
+    if is_encoded(headers) {
+        return Err(unreadable(
+            "the request's body is encoded (`content-encoding`) and can't be inspected",
+        ));
+    }
+    let json = content_type(headers) == Some(ContentType::Json);
+    let form = || form_boundary(headers).is_some();
+    match request {
+        Request::Json(_) if !json => Err(unreadable(
+            "the request's content type is not exactly one `application/json`",
+        )),
+        Request::Form(_) if !json && !form() => Err(unreadable(
+            "the request's content type is neither `application/json` nor one plain `multipart/form-data`",
+        )),
+        Request::File if !form() => Err(unreadable(
+            "the request's content type is not one plain `multipart/form-data`",
+        )),
+        Request::Json(_) | Request::Form(_) | Request::File | Request::Empty | Request::Unread => {
+            Ok(())
+        }
+    }
+}
+
+/// The boundary of a form, when the request is exactly one.
+pub(crate) fn form_boundary(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        None
+    } else {
+        multipart::boundary(value)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContentType {
+    Json,
+    EventStream,
+}
+
+/// The content type, when there is exactly one and it is one that is read here.
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<ContentType> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() || value.contains(',') {
+        return None;
+    }
+    let mut parts = value.split(';');
+    let essence = parts.next()?.trim().to_ascii_lowercase();
+    for parameter in parts {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = value.trim().trim_matches('"');
+        let utf8 = value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8");
+        if name.trim().eq_ignore_ascii_case("charset") && !utf8 {
+            return None;
+        }
+    }
+    match essence.as_str() {
+        "text/event-stream" => Some(ContentType::EventStream),
+        "application/json" => Some(ContentType::Json),
+        other => (other.starts_with("application/") && other.ends_with("+json"))
+            .then_some(ContentType::Json),
+    }
+}
+
+/// Whether the body is encoded in any way.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity") && !value.is_empty())
+}
