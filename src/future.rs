@@ -2,24 +2,23 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response, request, response};
-use http_body::{Body, Frame};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::BoxError;
 use crate::body::ResponseBody;
-use crate::body::collect::{Collected, OverCap};
-use crate::exchange::{Answer, Exchange};
-use crate::respond::{self, Respond};
+use crate::body::collect::Collected;
+use crate::exchange::Exchange;
+use crate::respond::Respond;
+use crate::steps::{self, Governed, Receipt, Received, Stop};
 use crate::violation::PolicyViolation;
-
-/// Frames taken in without pause; see the same figure of streamed bodies.
-const FRAMES_PER_POLL: u32 = 256;
 
 mod sealed {
     #[expect(
@@ -91,14 +90,6 @@ struct Call<S> {
     collected: Collected,
 }
 
-/// An answer on its way to be judged.
-struct Receipt {
-    head: response::Parts,
-    kind: Answer,
-    exchange: Box<Exchange>,
-    collected: Collected,
-}
-
 impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
@@ -150,52 +141,6 @@ where
     }
 }
 
-type Output<R> = Result<Response<ResponseBody<R>>, BoxError>;
-
-fn refuse<R>(violation: PolicyViolation, respond: Respond) -> Output<R> {
-    match respond {
-        Respond::Error => Err(violation.into()),
-        Respond::OpenAi => {
-            Ok(respond::answer(violation).map(|body| ResponseBody::whole(body, None)))
-        }
-    }
-}
-
-/// What a body in collection has come to.
-enum Progress<E> {
-    Whole,
-    OverCap,
-    Failed(E),
-}
-
-fn poll_collect<B: Body>(
-    mut body: Pin<&mut B>,
-    collected: &mut Collected,
-    cx: &mut Context<'_>,
-) -> Poll<Progress<B::Error>> {
-    for _ in 0..FRAMES_PER_POLL {
-        let frame: Frame<B::Data> = match ready!(body.as_mut().poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Progress::Failed(error)),
-            None => return Poll::Ready(Progress::Whole),
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                if let Err(OverCap) = collected.push(data) {
-                    return Poll::Ready(Progress::OverCap);
-                }
-            }
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    collected.set_trailers(trailers);
-                }
-            }
-        }
-    }
-    cx.waker().wake_by_ref();
-    Poll::Pending
-}
-
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -205,54 +150,44 @@ where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
 {
-    type Output = Output<R>;
+    type Output = Result<Governed<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let next = match state.as_mut().project() {
+            let step = match state.as_mut().project() {
                 StateProj::Refused { violation, respond } => {
                     let Some(violation) = violation.take() else {
                         return Poll::Pending;
                     };
-                    return Poll::Ready(refuse(violation, *respond));
+                    Break(steps::refuse(violation, *respond).map_err(Into::into))
                 }
-                StateProj::Pass { future } => {
-                    let answer = ready!(future.poll(cx));
-                    return Poll::Ready(
-                        answer
-                            .map(|answer| answer.map(ResponseBody::pass))
-                            .map_err(Into::into),
-                    );
-                }
+                StateProj::Pass { future } => Break(
+                    ready!(future.poll(cx))
+                        .map(|answer| answer.map(ResponseBody::pass))
+                        .map_err(Into::into),
+                ),
                 StateProj::Collect { body, call } => {
                     let Some(collecting) = call else {
                         return Poll::Pending;
                     };
-                    // A length that is announced over the cap needs no collecting.
-                    let hopeless =
-                        body.size_hint().lower() > collecting.exchange.request_cap() as u64;
-                    let progress = if hopeless {
-                        Progress::OverCap
-                    } else {
-                        ready!(poll_collect(body, &mut collecting.collected, cx))
-                    };
+                    let whole = ready!(collecting.collected.poll_from(body, cx));
                     let Some(call) = call.take() else {
                         return Poll::Pending;
                     };
-                    match (*call).send(progress) {
-                        Ok(Ok((future, exchange))) => State::Send {
-                            future,
+                    let Call {
+                        mut service,
+                        mut head,
+                        mut exchange,
+                        collected,
+                    } = *call;
+                    let respond = exchange.governor().respond;
+                    match steps::admit(&mut exchange, &mut head, collected, whole) {
+                        Ok(body) => Continue(State::Send {
+                            future: service.call(Request::from_parts(head, B::from(body))),
                             exchange: Some(exchange),
-                        },
-                        Ok(Err((violation, respond))) => State::Refused {
-                            violation: Some(violation),
-                            respond,
-                        },
-                        Err(error) => {
-                            state.set(State::Done);
-                            return Poll::Ready(Err(error));
-                        }
+                        }),
+                        Err(stop) => Break(end(stop, respond)),
                     }
                 }
                 StateProj::Send { future, exchange } => {
@@ -260,26 +195,21 @@ where
                     let Some(mut exchange) = exchange.take() else {
                         return Poll::Pending;
                     };
-                    let answer = match answer {
-                        Ok(answer) => answer,
+                    let respond = exchange.governor().respond;
+                    match answer {
                         Err(error) => {
                             exchange.failed();
-                            state.set(State::Done);
-                            return Poll::Ready(Err(error.into()));
+                            Break(Err(error.into()))
                         }
-                    };
-                    match receive(answer, exchange) {
-                        Ok(Receiving::Release(answer)) => {
-                            state.set(State::Done);
-                            return Poll::Ready(Ok(answer));
-                        }
-                        Ok(Receiving::Collect(body, receipt)) => State::Receive {
-                            body,
-                            receipt: Some(receipt),
-                        },
-                        Err((violation, respond)) => State::Refused {
-                            violation: Some(violation),
-                            respond,
+                        Ok(answer) => match steps::receive(answer, exchange) {
+                            Ok(Received::Release(answer)) => Break(Ok(answer)),
+                            Ok(Received::Collect(body, receipt)) => Continue(State::Receive {
+                                body,
+                                receipt: Some(receipt),
+                            }),
+                            Err(violation) => {
+                                Break(steps::refuse(violation, respond).map_err(Into::into))
+                            }
                         },
                     }
                 }
@@ -287,146 +217,30 @@ where
                     let Some(receiving) = receipt else {
                         return Poll::Pending;
                     };
-                    let progress = ready!(poll_collect(body, &mut receiving.collected, cx));
+                    let whole = ready!(receiving.collected.poll_from(body, cx));
                     let Some(receipt) = receipt.take() else {
                         return Poll::Pending;
                     };
-                    let judged = receipt.judge(progress);
-                    state.set(State::Done);
-                    return Poll::Ready(judged);
+                    let respond = receipt.exchange.governor().respond;
+                    Break(receipt.judge(whole).or_else(|stop| end(stop, respond)))
                 }
                 // Polled again after the end, which no caller may do: never ready, as nothing is left to tell.
                 StateProj::Done => return Poll::Pending,
             };
-            state.set(next);
-        }
-    }
-}
-
-impl<S> Call<S> {
-    /// Judges the collected request and hands it to the service.
-    #[expect(
-        clippy::type_complexity,
-        reason = "two kinds of ending early, told apart once, right at the caller"
-    )]
-    fn send<B>(
-        mut self,
-        progress: Progress<B::Error>,
-    ) -> Result<Result<(S::Future, Box<Exchange>), (PolicyViolation, Respond)>, BoxError>
-    where
-        S: Service<Request<B>>,
-        B: Body + From<Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let respond = self.exchange.governor().respond;
-        match progress {
-            Progress::Whole => {}
-            Progress::OverCap => {
-                let violation = self
-                    .exchange
-                    .unreadable_body("the request's body is larger than the cap on requests");
-                return Ok(Err((violation, respond)));
+            match step {
+                Continue(next) => state.set(next),
+                Break(output) => {
+                    state.set(State::Done);
+                    return Poll::Ready(output);
+                }
             }
-            Progress::Failed(error) => return Err(error.into()),
         }
-        let (body, trailers) = self.collected.finish();
-        if trailers.is_some() {
-            let violation = self
-                .exchange
-                .unreadable_body("the request's body has trailers, which would be lost");
-            return Ok(Err((violation, respond)));
-        }
-        if let Err(violation) = self.exchange.request(&body) {
-            return Ok(Err((violation, respond)));
-        }
-        self.exchange.prepare(&mut self.head, &body);
-        let future = self
-            .service
-            .call(Request::from_parts(self.head, B::from(body)));
-        Ok(Ok((future, self.exchange)))
     }
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "returned once and taken apart at once"
-)]
-enum Receiving<R> {
-    Release(Response<ResponseBody<R>>),
-    Collect(R, Box<Receipt>),
-}
-
-/// Judges an answer's head and decides how its body is to be read.
-fn receive<R: Body<Data = Bytes>>(
-    answer: Response<R>,
-    mut exchange: Box<Exchange>,
-) -> Result<Receiving<R>, (PolicyViolation, Respond)> {
-    let (mut head, body) = answer.into_parts();
-    let respond = exchange.governor().respond;
-    let kind = exchange
-        .answer(&mut head)
-        .map_err(|violation| (violation, respond))?;
-    if !exchange.governor().blocks() {
-        return Ok(Receiving::Release(Response::from_parts(
-            head,
-            ResponseBody::observed(body, exchange, kind),
-        )));
-    }
-    match kind {
-        Some(Answer::Stream) => Ok(Receiving::Release(Response::from_parts(
-            head,
-            ResponseBody::stream(body, exchange),
-        ))),
-        Some(Answer::Data) => Ok(Receiving::Release(Response::from_parts(
-            head,
-            ResponseBody::data(body, exchange),
-        ))),
-        Some(kind) => {
-            let collected = Collected::new(exchange.governor().caps.answer);
-            Ok(Receiving::Collect(
-                body,
-                Box::new(Receipt {
-                    head,
-                    kind,
-                    exchange,
-                    collected,
-                }),
-            ))
-        }
-        // In block mode an answer that can't be read was refused above.
-        None => Ok(Receiving::Release(Response::from_parts(
-            head,
-            ResponseBody::whole(Bytes::new(), None),
-        ))),
-    }
-}
-
-impl Receipt {
-    /// Judges the collected answer.
-    fn judge<R, E: Into<BoxError>>(mut self: Box<Self>, progress: Progress<E>) -> Output<R> {
-        let respond = self.exchange.governor().respond;
-        let judged = match progress {
-            Progress::Whole => {
-                let (body, trailers) = self.collected.finish();
-                self.exchange
-                    .document(self.kind, &body)
-                    .map(|()| (body, trailers))
-            }
-            Progress::OverCap => self
-                .exchange
-                .over_cap("the answer is larger than the cap on answers")
-                .map(|()| (Bytes::new(), None)),
-            Progress::Failed(error) => {
-                self.exchange.broken();
-                return Err(error.into());
-            }
-        };
-        match judged {
-            Ok((body, trailers)) => Ok(Response::from_parts(
-                self.head,
-                ResponseBody::whole(body, trailers),
-            )),
-            Err(violation) => refuse(violation, respond),
-        }
+fn end<R, E: Into<BoxError>>(stop: Stop<E>, respond: Respond) -> Result<Governed<R>, BoxError> {
+    match stop {
+        Stop::Refused(violation) => steps::refuse(violation, respond).map_err(Into::into),
+        Stop::Failed(error) => Err(error.into()),
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod policy;
 mod respond;
 mod service;
+mod steps;
 mod violation;
 mod wire;
 

@@ -1,7 +1,14 @@
 //! A body collected whole, up to a cap. One that comes in a single frame is never copied.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
+use http_body::{Body, Frame};
+
+/// Frames taken in without pause; see the same figure of streamed bodies.
+const FRAMES_PER_POLL: u32 = 256;
 
 #[derive(Debug)]
 pub(crate) struct Collected {
@@ -13,7 +20,14 @@ pub(crate) struct Collected {
 
 /// The body is larger than the cap.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OverCap;
+struct OverCap;
+
+/// Why a body is not there whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Uncollected<E> {
+    OverCap,
+    Failed(E),
+}
 
 impl Collected {
     pub(crate) fn new(cap: usize) -> Self {
@@ -25,9 +39,51 @@ impl Collected {
         }
     }
 
-    pub(crate) fn push(&mut self, mut data: impl Buf) -> Result<(), OverCap> {
-        let length = self.single.len().max(self.several.len());
-        if data.remaining() > self.cap.saturating_sub(length) {
+    /// Takes in what `body` has ready; ready itself when the body has ended or can't be had whole.
+    pub(crate) fn poll_from<B: Body>(
+        &mut self,
+        mut body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Uncollected<B::Error>>> {
+        for _ in 0..FRAMES_PER_POLL {
+            // A length that is announced over the cap needs no collecting.
+            if body.size_hint().lower() > self.room() as u64 {
+                return Poll::Ready(Err(Uncollected::OverCap));
+            }
+            let frame: Frame<B::Data> = match ready!(body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Err(Uncollected::Failed(error))),
+                None => return Poll::Ready(Ok(())),
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    if let Err(OverCap) = self.push(data) {
+                        return Poll::Ready(Err(Uncollected::OverCap));
+                    }
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.trailers = Some(trailers);
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn len(&self) -> usize {
+        self.single.len().max(self.several.len())
+    }
+
+    /// How many bytes more may come.
+    fn room(&self) -> usize {
+        self.cap.saturating_sub(self.len())
+    }
+
+    fn push(&mut self, mut data: impl Buf) -> Result<(), OverCap> {
+        let length = self.len();
+        if data.remaining() > self.room() {
             return Err(OverCap);
         }
         if length == 0 {
@@ -43,10 +99,6 @@ impl Collected {
                 .extend_from_slice(&data.copy_to_bytes(data.remaining()));
         }
         Ok(())
-    }
-
-    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
-        self.trailers = Some(trailers);
     }
 
     pub(crate) fn finish(self) -> (Bytes, Option<HeaderMap>) {
@@ -70,6 +122,18 @@ mod tests {
         collected.push(Bytes::new()).unwrap();
         collected.push(frame.clone()).unwrap();
         assert_eq!(collected.finish().0.as_ptr(), frame.as_ptr());
+    }
+
+    #[test]
+    fn a_length_announced_over_the_cap_is_refused_before_anything_is_held() {
+        let body = std::pin::pin!(http_body_util::Full::<Bytes>::from("12345"));
+        let mut collected = Collected::new(4);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(
+            collected.poll_from(body, &mut cx),
+            Poll::Ready(Err(Uncollected::OverCap))
+        ));
+        assert!(collected.finish().0.is_empty());
     }
 
     #[test]

@@ -1,0 +1,147 @@
+//! The steps of a governed call that every host takes alike.
+//!
+//! A host waits and moves bytes; what a step says is final. The order is: begin, collect the request, [`admit`],
+//! send, [`receive`], collect the answer, [`Receipt::judge`].
+
+use bytes::Bytes;
+use http::{Response, request, response};
+
+use crate::body::ResponseBody;
+use crate::body::collect::{Collected, Uncollected};
+use crate::exchange::{Answer, Exchange};
+use crate::respond::{self, Respond};
+use crate::violation::PolicyViolation;
+
+/// An answer that may be handed to the client.
+pub(crate) type Governed<R> = Response<ResponseBody<R>>;
+
+/// Why a call ends before its time.
+#[derive(Debug)]
+pub(crate) enum Stop<E> {
+    Refused(PolicyViolation),
+    /// A body failed.
+    Failed(E),
+}
+
+impl<E> From<PolicyViolation> for Stop<E> {
+    fn from(violation: PolicyViolation) -> Self {
+        Self::Refused(violation)
+    }
+}
+
+/// The form in which the client meets a refusal.
+pub(crate) fn refuse<R>(
+    violation: PolicyViolation,
+    respond: Respond,
+) -> Result<Governed<R>, PolicyViolation> {
+    match respond {
+        Respond::Error => Err(violation),
+        Respond::OpenAi => {
+            Ok(respond::answer(violation).map(|body| ResponseBody::whole(body, None)))
+        }
+    }
+}
+
+/// Judges a collected request; returns the body to send under the prepared head.
+pub(crate) fn admit<E>(
+    exchange: &mut Exchange,
+    head: &mut request::Parts,
+    collected: Collected,
+    whole: Result<(), Uncollected<E>>,
+) -> Result<Bytes, Stop<E>> {
+    match whole {
+        Ok(()) => {}
+        Err(Uncollected::OverCap) => {
+            let message = "the request's body is larger than the cap on requests";
+            return Err(exchange.unreadable_body(message).into());
+        }
+        Err(Uncollected::Failed(error)) => return Err(Stop::Failed(error)),
+    }
+    let (body, trailers) = collected.finish();
+    if trailers.is_some() {
+        let message = "the request's body has trailers, which would be lost";
+        return Err(exchange.unreadable_body(message).into());
+    }
+    exchange.request(&body)?;
+    exchange.prepare(head, &body);
+    Ok(body)
+}
+
+/// What an answer's head says about its body.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "returned once and taken apart at once"
+)]
+pub(crate) enum Received<R> {
+    Release(Governed<R>),
+    /// Collect the body and show it to [`Receipt::judge`].
+    Collect(R, Box<Receipt>),
+}
+
+/// An answer on its way to be judged whole.
+pub(crate) struct Receipt {
+    head: response::Parts,
+    kind: Answer,
+    pub(crate) exchange: Box<Exchange>,
+    pub(crate) collected: Collected,
+}
+
+/// Judges an answer's head and decides how its body is to be read.
+pub(crate) fn receive<R>(
+    answer: Response<R>,
+    mut exchange: Box<Exchange>,
+) -> Result<Received<R>, PolicyViolation> {
+    let (mut head, body) = answer.into_parts();
+    let kind = exchange.answer(&mut head)?;
+    let body = if exchange.governor().blocks() {
+        match kind {
+            Some(Answer::Stream) => ResponseBody::stream(body, exchange),
+            Some(Answer::Data) => ResponseBody::data(body, exchange),
+            Some(kind) => {
+                let collected = Collected::new(exchange.governor().caps.answer);
+                let receipt = Receipt {
+                    head,
+                    kind,
+                    exchange,
+                    collected,
+                };
+                return Ok(Received::Collect(body, Box::new(receipt)));
+            }
+            // In block mode an answer that can't be read was refused above.
+            None => ResponseBody::whole(Bytes::new(), None),
+        }
+    } else {
+        ResponseBody::observed(body, exchange, kind)
+    };
+    Ok(Received::Release(Response::from_parts(head, body)))
+}
+
+impl Receipt {
+    /// Judges the collected answer.
+    pub(crate) fn judge<R, E>(
+        mut self: Box<Self>,
+        whole: Result<(), Uncollected<E>>,
+    ) -> Result<Governed<R>, Stop<E>> {
+        match whole {
+            Ok(()) => {
+                let (body, trailers) = self.collected.finish();
+                self.exchange.document(self.kind, &body)?;
+                let body = ResponseBody::whole(body, trailers);
+                Ok(Response::from_parts(self.head, body))
+            }
+            Err(Uncollected::OverCap) => {
+                let message = "the answer is larger than the cap on answers";
+                self.exchange.over_cap(message)?;
+                // Only block mode collects, and it refuses what is over the cap.
+                Ok(Response::from_parts(
+                    self.head,
+                    ResponseBody::whole(Bytes::new(), None),
+                ))
+            }
+            Err(Uncollected::Failed(error)) => {
+                self.exchange.broken();
+                Err(Stop::Failed(error))
+            }
+        }
+    }
+}
