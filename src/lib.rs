@@ -1,4 +1,154 @@
 //! Tower middleware that governs AI agents at the HTTP layer.
+//!
+//! An agent is code that calls a model, runs the tools that the answer asks for, and calls again. [`SekuireLayer`] sits
+//! around the HTTP client that carries those calls and holds both directions to one policy, a `sekuire.yml`: the
+//! request before it is sent, the answer before it is delivered.
+//!
+//! ```text
+//!              before the call: network, endpoint, model, declared tools, limits
+//!           ┌──────────────────────────────────────────────────────────────────┐
+//!   agent ──┤                 SekuireService<S>, by one Policy                 ├── S: the HTTP client
+//!           └──────────────────────────────────────────────────────────────────┘
+//!              after it: called tools, token usage; in a stream event by event
+//! ```
+//!
+//! # Example
+//!
+//! The service below stands for a client. It answers every request with a stream that calls `file_delete`.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower_sekuire::{BoxError, Policy, PolicyViolation, Rule, SekuireLayer, Seen};
+//!
+//! # async fn client(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, BoxError> {
+//! #     let events = concat!(
+//! #         r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"Let me tidy up."}}]}"#, "\n\n",
+//! #         r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","#,
+//! #         r#""function":{"name":"file_delete","arguments":"{}"}}]}}]}"#, "\n\n",
+//! #     );
+//! #     Ok(Response::builder().header("content-type", "text/event-stream").body(Full::from(events))?)
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let policy = Policy::from_yaml("
+//! agent:
+//!   models: { allowed_models: [gpt-4o, gpt-4o-mini] }
+//!   toolsets: { allowed_tools: [web_search], blocked_tools: [file_delete] }
+//! permissions:
+//!   network: { require_tls: true, allowed_domains: [api.openai.com] }
+//! rate_limits:
+//!   per_agent: { requests_per_minute: 10 }
+//! ")?;
+//! let mut client = ServiceBuilder::new()
+//!     .layer(SekuireLayer::new(policy))
+//!     .service_fn(client);
+//!
+//! let ask = |body: &'static str| {
+//!     Request::post("https://api.openai.com/v1/chat/completions")
+//!         .header("content-type", "application/json")
+//!         .body(Full::from(body))
+//! };
+//!
+//! // A request that breaks a rule is an error, and nothing is sent.
+//! let error = client.ready().await?.call(ask(r#"{"model":"o3","messages":[]}"#)?).await.unwrap_err();
+//! let violation = PolicyViolation::find(&*error).expect("the layer's own error");
+//! assert_eq!(violation.to_string(), "[model_not_allowed] Model o3 is not in the allowlist");
+//!
+//! // An answer that breaks one ends where it does so.
+//! let request = ask(r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Tidy up."}]}"#)?;
+//! let mut answer = client.ready().await?.call(request).await?.into_body();
+//! let text = answer.frame().await.expect("an event")?.into_data().expect("data");
+//! assert!(text.starts_with(b"data: ") && !text.windows(11).any(|part| part == b"file_delete"));
+//!
+//! let error = answer.frame().await.expect("an error").unwrap_err();
+//! let violation = PolicyViolation::find(&*error).expect("the layer's own error");
+//! assert_eq!(violation.rule(), Rule::ToolBlocked);
+//! assert_eq!(violation.seen(), Seen::Event(2));
+//! assert!(answer.frame().await.is_none());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which host to use
+//!
+//! | you have | use |
+//! |---|---|
+//! | a `tower` or hyper-util client | [`SekuireLayer`] around it; for a boxed body see [`SekuireService`] |
+//! | a `reqwest::Client` | [`SekuireLayer`] and two adapters of tower's, as in the README |
+//! | a `reqwest_middleware` client | the feature `reqwest-middleware` |
+//! | an agent in another language, or one that you can't change | the `sekuire-gateway` binary, feature `gateway` |
+//! | a gateway of your own | [`SekuireLayer`] with [`Respond::OpenAi`] around its client |
+//! | no HTTP: a form, a test, a planner | [`PolicyEnforcer`] |
+//!
+//! Place the layer directly around the client: below retries, so that every attempt is judged and counted; above
+//! redirects, decompression and connectors, so that it sees what the agent gets.
+//!
+//! # What is enforced
+//!
+//! | | before the call | after it |
+//! |---|---|---|
+//! | models | `model` in the body, an Azure deployment in the path | |
+//! | tools | declared tools, in every form that a request has for them | calls, in JSON and in every event |
+//! | network | scheme and host of the request's URI | a redirect is refused |
+//! | limits | one request, and whether tokens are left | tokens, from `usage` or an estimate |
+//! | reading | strict JSON: what two readers could understand differently is refused | the same, and strict framing of events |
+//!
+//! **Models and tools.** Names are compared as they stand on the wire, exactly or by `*`; deny wins over allow. A
+//! forbidden tool is refused where a request declares it and where an answer calls it, because a model can call a tool
+//! that nobody declared.
+//!
+//! **Endpoints.** `POST /chat/completions` is read in both directions. Requests that neither run a model nor return
+//! its output (models, files, vector stores, most reads and deletes) pass under the network rules alone. Everything else is
+//! refused with [`Rule::EndpointNotAllowed`], unknown paths included, until it is opened by
+//! [`SekuireLayer::open_endpoint`]; an opened endpoint is not inspected.
+//!
+//! **Streams.** An event leaves in the poll in which it was judged, byte for byte as it came. A forbidden call's event
+//! never leaves; the body ends and the server's body is dropped at once. A JSON answer is held until it was judged, so that a
+//! refusal is a clean error and not a broken answer.
+//!
+//! **Limits.** Sliding windows, counted in memory and shared by all clones: in *any* window of the length never more
+//! requests than allowed. Tokens are counted after the call, so calls under way together can cross a budget; the answer
+//! that crosses it is not delivered, and later requests are refused before they leave.
+//!
+//! **Modes.** [`Mode::Warn`] and [`Mode::Audit`] decide and count as [`Mode::Block`] does, and let everything pass.
+//!
+//! **Refusals.** An error with a [`PolicyViolation`] in it, which [`PolicyViolation::find`] finds through the errors of
+//! reqwest, hyper and `io`; or, with [`Respond::OpenAi`], what OpenAI's SDKs raise as their own error and don't retry.
+//!
+//! **Audit.** Each decision and each answer's end is one `tracing` event of target `tower_sekuire` and one call of
+//! [`SekuireLayer::on_decision`]. Prompts, arguments, keys and queries are never told.
+//!
+//! # What can't be seen from here
+//!
+//! - **Redirects below the layer.** A client that follows one itself sends a request that was never judged. Turn that off
+//!   (`reqwest::redirect::Policy::none()`); hyper follows none.
+//! - **Retries below the layer** are neither judged nor counted. Retry above it.
+//! - **WebSockets.** Upgrades are refused; a realtime socket opened by another library doesn't come through here.
+//! - **Calls past the client**: an SDK's telemetry, downloads by another client, a tool's own connections. The network
+//!   rules hold for the requests of this client only.
+//! - **Tools that the provider runs**, such as web search or a code sandbox: that they are declared is judged, what they do
+//!   is not.
+//! - **State kept by the provider** under keys that are also used without the layer.
+//!
+//! # Cost
+//!
+//! A governed request is held whole while it is judged (32 MiB at most, [`SekuireLayer::request_cap`]), and so is a JSON
+//! answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event is held ([`SekuireLayer::event_cap`]). A body that need not
+//! be read is passed on as it came. `cargo bench --bench stream` measures what that costs per event, beside a
+//! client without the layer.
+//!
+//! # Cargo features
+//!
+//! None is on by default; each adds API and changes no decision.
+//!
+//! - **`gateway`**: the `sekuire-gateway` binary, with its command line, server and TLS client. A library
+//!   doesn't need it.
+//! - **`reqwest-middleware`**: the same decisions as a middleware for `reqwest_middleware` clients, which aren't tower
+//!   services.
+//! - **`full`**: all of them.
 
 mod audit;
 mod body;
@@ -32,3 +182,8 @@ pub use violation::{PolicyViolation, Rule, Seen};
 /// The error type of governed services and bodies: whatever failed, boxed.
 /// [`PolicyViolation::find`] finds a violation in it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The snippets of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
