@@ -60,6 +60,11 @@ impl SekuireLayer {
         }
     }
 
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) const fn governor(&self) -> &Arc<Governor> {
+        &self.governor
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Governor)) -> Self {
         change(Arc::make_mut(&mut self.governor));
         self

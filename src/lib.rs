@@ -156,6 +156,7 @@ mod enforcer;
 mod exchange;
 mod future;
 mod governor;
+mod hosts;
 mod layer;
 mod limits;
 mod policy;
@@ -169,6 +170,8 @@ pub use audit::{Decision, End, Phase, Verdict};
 pub use body::ResponseBody;
 pub use enforcer::{LimitUsage, Mode, PolicyEnforcer, RateLimit};
 pub use future::{HttpResponse, ResponseFuture};
+#[cfg(feature = "reqwest-middleware")]
+pub use hosts::reqwest_middleware::SekuireMiddleware;
 pub use layer::SekuireLayer;
 pub use limits::{Clock, ManualClock, SystemClock};
 pub use policy::{

@@ -1,0 +1,206 @@
+//! The policy as a middleware of reqwest-middleware clients.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::{Extensions, request};
+use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+
+use crate::body::collect::{Collected, Uncollected};
+use crate::exchange::Exchange;
+use crate::governor::{Begin, Governor};
+use crate::layer::SekuireLayer;
+use crate::steps::{self, Governed, Received, Stop};
+use crate::violation::{PolicyViolation, Rule, Seen};
+
+/// Governs every call of a reqwest-middleware client by a policy, as [`SekuireLayer`] governs a tower service: the
+/// same decisions, and one count with the layer that it was made from.
+///
+/// Add it **last**, so that it is the nearest to the client: what a middleware below it changes is not judged, and a
+/// retry below it is not counted. Build the client with [`redirect::Policy::none`](reqwest::redirect::Policy::none):
+/// reqwest follows redirects below every middleware, where no policy sees the new address. (The answer to an
+/// inspected call that was redirected is refused, but the request has been there by then.) The client's default
+/// headers are added below, too, and are not judged.
+///
+/// An inspected request is read whole and sent on as the same bytes, which makes a streaming body reusable. Event
+/// streams pass through event by event.
+///
+/// A refused call fails with an error in which [`PolicyViolation::find`] finds the reason, and so does the body of a
+/// stream that is cut off; with [`Respond::OpenAi`] both become what an OpenAI server would answer.
+///
+/// ```
+/// use reqwest_middleware::ClientBuilder;
+/// use tower_sekuire::{Policy, PolicyViolation, SekuireLayer, SekuireMiddleware};
+///
+/// # tokio_test::block_on(async {
+/// let policy = Policy::from_yaml("agent: { models: { blocked_models: [gpt-3.5-turbo] } }")?;
+/// let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+/// let client = ClientBuilder::new(client)
+///     .with(SekuireMiddleware::from(SekuireLayer::new(policy)))
+///     .build();
+///
+/// let refused = client
+///     .post("https://api.openai.com/v1/chat/completions")
+///     .header("content-type", "application/json")
+///     .body(r#"{"model":"gpt-3.5-turbo","messages":[]}"#)
+///     .send()
+///     .await
+///     .unwrap_err();
+/// let violation = PolicyViolation::find(&refused).unwrap();
+/// assert_eq!(violation.to_string(), "[model_blocked] Model gpt-3.5-turbo is not allowed");
+/// # Ok::<(), tower_sekuire::BoxError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct SekuireMiddleware {
+    governor: Arc<Governor>,
+}
+
+impl SekuireMiddleware {
+    /// A middleware with the options of `layer`, which shares its limits, clock and mode.
+    #[must_use]
+    pub fn new(layer: &SekuireLayer) -> Self {
+        Self {
+            governor: layer.governor().clone(),
+        }
+    }
+}
+
+impl From<SekuireLayer> for SekuireMiddleware {
+    fn from(layer: SekuireLayer) -> Self {
+        Self::new(&layer)
+    }
+}
+
+#[async_trait::async_trait]
+impl Middleware for SekuireMiddleware {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let url = request.url().clone();
+        let head = take_head(&mut request)?;
+        let governed = match self.governor.begin(&head) {
+            Begin::Refuse(violation) => Err(Stop::Refused(violation)),
+            Begin::Pass => {
+                *request.headers_mut() = head.headers;
+                return next.run(request, extensions).await;
+            }
+            Begin::Read(exchange) => govern(exchange, head, request, extensions, next).await,
+        };
+        let answer = governed.or_else(|stop| match stop {
+            Stop::Refused(violation) => steps::refuse(violation, self.governor.respond)
+                .map_err(|violation| Error::middleware(Refused(violation))),
+            Stop::Failed(error) => Err(error),
+        })?;
+        with_url(answer, url)
+    }
+}
+
+/// The request's head, as the policy reads it. The headers are taken from the request, all else is copied.
+fn take_head(request: &mut Request) -> Result<request::Parts> {
+    let (mut head, ()) = http::Request::builder()
+        .method(request.method().clone())
+        .uri(request.url().as_str())
+        .version(request.version())
+        .body(())
+        .map_err(Error::middleware)?
+        .into_parts();
+    head.headers = mem::take(request.headers_mut());
+    Ok(head)
+}
+
+async fn govern(
+    mut exchange: Box<Exchange>,
+    mut head: request::Parts,
+    mut request: Request,
+    extensions: &mut Extensions,
+    next: Next<'_>,
+) -> std::result::Result<Governed<Body>, Stop<Error>> {
+    let asked = request.url().clone();
+
+    let mut collected = Collected::new(exchange.request_cap());
+    let whole = match request.body_mut().take() {
+        Some(body) => collect(&mut collected, body).await,
+        None => Ok(()),
+    };
+    let body = steps::admit(&mut exchange, &mut head, collected, whole)?;
+    *request.body_mut() = Some(Body::from(body));
+    *request.headers_mut() = head.headers;
+
+    let answer = match next.run(request, extensions).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            exchange.failed();
+            return Err(Stop::Failed(error));
+        }
+    };
+    if answer.url().origin() != asked.origin() || answer.url().path() != asked.path() {
+        exchange.refuse_answer(redirected())?;
+    }
+    match steps::receive(answer.into(), exchange)? {
+        Received::Release(answer) => Ok(answer),
+        Received::Collect(body, mut receipt) => {
+            let whole = collect(&mut receipt.collected, body).await;
+            receipt.judge(whole)
+        }
+    }
+}
+
+async fn collect(
+    collected: &mut Collected,
+    body: Body,
+) -> std::result::Result<(), Uncollected<Error>> {
+    let mut body = pin!(body);
+    poll_fn(|cx| collected.poll_from(body.as_mut(), cx))
+        .await
+        .map_err(|why| match why {
+            Uncollected::OverCap => Uncollected::OverCap,
+            Uncollected::Failed(error) => Uncollected::Failed(error.into()),
+        })
+}
+
+fn redirected() -> PolicyViolation {
+    PolicyViolation::new(
+        Rule::ResponseUnreadable,
+        Seen::Response,
+        "the answer comes from another address than was asked, past the policy",
+    )
+    .with_help("let the client follow no redirects: `reqwest::redirect::Policy::none()`")
+}
+
+/// reqwest keeps an answer's URL beside its head, and `http` has no place for it but an extension.
+fn with_url(governed: Governed<Body>, url: Url) -> Result<Response> {
+    let (mut head, body) = governed.into_parts();
+    let (bearer, ()) = http::Response::builder()
+        .url(url)
+        .body(())
+        .map_err(Error::middleware)?
+        .into_parts();
+    head.extensions.extend(bearer.extensions);
+    Ok(http::Response::from_parts(head, Body::wrap(body)).into())
+}
+
+/// Stands around the violation because reqwest-middleware's error is transparent: it tells the source of the error
+/// that it is given, and a violation itself would not be found in the chain.
+#[derive(Debug)]
+struct Refused(PolicyViolation);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the policy refused the call")
+    }
+}
+
+impl StdError for Refused {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
