@@ -419,6 +419,9 @@ impl Exchange {
                 "the answer holds a choice that the request didn't ask for",
             ))?;
         }
+        for kind in &facts.hosted {
+            self.called(&Tool::typed(kind), Seen::Response)?;
+        }
         for name in facts.parts.into_iter().flat_map(|part| part.names) {
             self.called(&Tool::function(name.text), Seen::Response)?;
         }

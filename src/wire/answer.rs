@@ -18,6 +18,8 @@ const MAX_PARTS: usize = 4_096;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct AnswerFacts {
     pub(crate) parts: Vec<CallPart>,
+    /// The types of calls that are neither functions nor custom tools and bear no name: the type is the tool.
+    pub(crate) hosted: Vec<String>,
     pub(crate) usage: Option<Usage>,
     /// The document carries a non-null `error`.
     pub(crate) error: bool,
@@ -32,6 +34,7 @@ pub(crate) struct AnswerFacts {
 impl AnswerFacts {
     pub(crate) fn clear(&mut self) {
         self.parts.clear();
+        self.hosted.clear();
         self.choices.clear();
         self.items.clear();
         self.usage = None;
@@ -439,7 +442,19 @@ fn tool_call(
     if r.kind()? != Kind::Object {
         return wrong(r, "a tool call is not an object");
     }
+    let mut kind = None;
     r.object(|r, key| match key {
+        "type" => {
+            if r.kind()? != Kind::String {
+                return r.skip();
+            }
+            let text = r.string()?;
+            let named = |known: &&str| text.eq_ignore_ascii_case(known);
+            if !["", "custom", "function"].iter().any(named) {
+                kind = Some(text.into_owned());
+            }
+            Ok(())
+        }
         "index" if whole => r.skip(),
         "index" => optional(r, |r| {
             part.slot = Slot::Index(small_index(
@@ -459,7 +474,11 @@ fn tool_call(
         "function" | "custom" => optional(r, |r| called(r, part, facts)),
         "name" => name(r, part),
         other => not_a_variant(r, other, &["custom", "function", "index", "name"]),
-    })
+    })?;
+    if part.names.is_empty() {
+        facts.hosted.extend(kind);
+    }
+    Ok(())
 }
 
 /// The object that names a function and brings its arguments.
@@ -601,6 +620,12 @@ mod tests {
             ),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn a_call_without_a_name_is_known_by_its_type() {
+        let calls = r#"{"choices":[{"index":0,"message":{"tool_calls":[{"type":"web_search_call"},{"type":"function"},{"type":"FUNCTION","function":{"arguments":"x"}},{"type":"other","name":"a"},{"type":null}]}}]}"#;
+        assert_eq!(read(calls).unwrap().hosted, ["web_search_call"]);
     }
 
     #[test]

@@ -260,6 +260,10 @@ impl EventReader {
         {
             return Err(WireError::new("a choice that the request didn't ask for"));
         }
+        let hosted = self.answer.hosted.iter();
+        self.facts
+            .tools
+            .extend(hosted.map(|kind| Tool::typed(kind)));
         for part in &self.answer.parts {
             match self.calls.take(part)? {
                 Meaning::Known => {}
