@@ -1,0 +1,1308 @@
+//! Answers that mean one thing to one client and another thing to the next: refused, or untouched when every reading
+//! of them is allowed. The policy allows the tool `safe` and nothing else.
+
+#![cfg(test)]
+
+mod support;
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+use support::{
+    ASK, Outcome, ScriptBody, Stand, Step, Upstream, allowing, answer, chat, cut, request,
+};
+use tower_sekuire::{Rule, Seen};
+
+/// What must become of an answer.
+#[derive(Clone, Debug)]
+enum Expected {
+    /// The bytes that came.
+    Untouched,
+    /// These bytes instead.
+    Changed(String),
+    /// Refused after exactly these bytes.
+    Refused(Rule, String),
+}
+
+use Expected::{Changed, Refused, Untouched};
+
+fn refused(rule: Rule) -> Expected {
+    Refused(rule, String::new())
+}
+
+fn unreadable() -> Expected {
+    refused(Rule::ResponseUnreadable)
+}
+
+fn not_allowed() -> Expected {
+    refused(Rule::ToolNotAllowed)
+}
+
+/// A case: its name, the body, what must become of it.
+type Case = (&'static str, Vec<u8>, Expected);
+
+fn case(name: &'static str, body: impl Into<Vec<u8>>, expected: Expected) -> Case {
+    (name, body.into(), expected)
+}
+
+fn check(outcome: &Outcome, name: &str, body: &[u8], expected: &Expected) {
+    let shown =
+        |bytes: &[u8]| -> String { String::from_utf8_lossy(bytes).chars().take(2_000).collect() };
+    let (rule, bytes) = match expected {
+        Untouched => (None, body),
+        Changed(bytes) => (None, bytes.as_bytes()),
+        Refused(rule, bytes) => (Some(*rule), bytes.as_bytes()),
+    };
+    assert_eq!(
+        outcome.rule(),
+        rule,
+        "{name}: {:?} after {}",
+        outcome.error,
+        outcome.text()
+    );
+    if rule.is_none() {
+        assert!(outcome.error.is_none(), "{name}: {:?}", outcome.error);
+    }
+    assert!(
+        outcome.bytes == bytes,
+        "{name}: released\n{}\nnot\n{}",
+        shown(&outcome.bytes),
+        shown(bytes)
+    );
+}
+
+fn ask(choices: u64) -> String {
+    ASK.replace("\"stream\"", &format!("\"n\":{choices},\"stream\""))
+}
+
+/// Runs streams whole, byte by byte and in pieces of three bytes.
+fn streams(stand: &Stand, asked: &str, cases: impl IntoIterator<Item = Case>) {
+    for (name, body, expected) in cases {
+        let whole = Bytes::from(body.clone());
+        let cuttings = if body.len() > 100_000 {
+            vec![
+                vec![whole.clone()],
+                cut(&whole, (0..body.len()).step_by(1_021)),
+            ]
+        } else {
+            vec![
+                vec![whole.clone()],
+                cut(&whole, 0..body.len()),
+                cut(&whole, (0..body.len()).step_by(3)),
+            ]
+        };
+        for (way, pieces) in cuttings.into_iter().enumerate() {
+            let steps = pieces.into_iter().map(Step::Data).collect();
+            let upstream = Upstream::steps(200, "text/event-stream", steps);
+            let outcome = stand.call(&upstream, request(asked.to_owned()));
+            check(&outcome, &format!("{name} (cut {way})"), &body, &expected);
+        }
+    }
+}
+
+fn chat_streams(cases: impl IntoIterator<Item = Case>) {
+    streams(&Stand::new(allowing(&["safe"])), ASK, cases);
+}
+
+fn documents(asked: &str, cases: impl IntoIterator<Item = Case>) {
+    let stand = Stand::new(allowing(&["safe"]));
+    for (name, body, expected) in cases {
+        let outcome = stand.call(&Upstream::json(body.clone()), request(asked.to_owned()));
+        check(&outcome, name, &body, &expected);
+    }
+}
+
+/// A delta with one piece of a call, given as text so that anything can be written.
+fn piece(call: &str) -> String {
+    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{call}]}}}}]}}\n\n")
+}
+
+fn named(index: &str, name: &str) -> String {
+    piece(&format!(
+        r#"{{"index":{index},"function":{{"name":"{name}","arguments":""}}}}"#
+    ))
+}
+
+fn evil() -> String {
+    chat::opened(0, "evil")
+}
+
+fn safe() -> String {
+    chat::opened(0, "safe")
+}
+
+fn finished(events: &[String]) -> String {
+    events.concat() + chat::DONE
+}
+
+#[test]
+fn a_name_has_one_meaning_for_every_client() {
+    let (hello, safe, done) = (chat::text("hello"), safe(), chat::DONE);
+    let again = chat::delta(
+        &json!({"tool_calls": [{"index": 0, "id": "call_0", "type": "function", "function": {"name": "safe", "arguments": "{}"}}]}),
+    );
+    assert!(again.contains(r#","name":"safe"}"#), "{again}");
+    let once = again.replace(r#","name":"safe"}"#, "}");
+    let nameless = chat::arguments(0, "{}");
+    let late = named("0", "evil");
+    let in_time = named("0", "safe");
+    chat_streams([
+        case(
+            "B60 split, where its first part is no allowed name",
+            format!("{hello}{}{}{done}", named("0", "sa"), named("0", "fe")),
+            Refused(Rule::ToolNotAllowed, hello.clone()),
+        ),
+        case(
+            "B61 another name at the same index",
+            format!("{hello}{safe}{}{done}", named("0", "evil")),
+            Refused(Rule::ResponseUnreadable, format!("{hello}{safe}")),
+        ),
+        case(
+            "B61 both in one chunk",
+            piece(
+                r#"{"index":0,"function":{"name":"safe"}},{"index":0,"function":{"name":"evil"}}"#,
+            ),
+            unreadable(),
+        ),
+        case(
+            "B61 with a new id",
+            format!(
+                "{safe}{}",
+                piece(r#"{"index":0,"id":"other","function":{"name":"evil","arguments":""}}"#)
+            ),
+            Refused(Rule::ResponseUnreadable, safe.clone()),
+        ),
+        case(
+            "B61 two names in one object",
+            piece(r#"{"index":0,"name":"safe","function":{"name":"evil"}}"#),
+            unreadable(),
+        ),
+        case(
+            "B62 said again",
+            format!("{safe}{again}{done}"),
+            Changed(format!("{safe}{once}{done}")),
+        ),
+        case(
+            "B62 said again, twice",
+            format!("{safe}{again}{again}{done}"),
+            Changed(format!("{safe}{once}{once}{done}")),
+        ),
+        case(
+            "B63 forbidden, then empty",
+            format!("{}{}", evil(), named("0", "")),
+            not_allowed(),
+        ),
+        case(
+            "B63 then empty",
+            format!("{safe}{}{done}", named("0", "")),
+            Untouched,
+        ),
+        case(
+            "B63 then null",
+            format!(
+                "{safe}{}{done}",
+                piece(r#"{"index":0,"function":{"name":null,"arguments":"{}"}}"#)
+            ),
+            Untouched,
+        ),
+        case(
+            "B63 then absent",
+            format!("{safe}{nameless}{done}"),
+            Untouched,
+        ),
+        case(
+            "B64 forbidden, after its arguments",
+            format!("{hello}{nameless}{late}{done}"),
+            Refused(Rule::ToolNotAllowed, hello.clone()),
+        ),
+        case(
+            "B64 forbidden, after its arguments and more text",
+            format!("{hello}{nameless}{}: wait\n\n{late}{done}", chat::text("x")),
+            Refused(Rule::ToolNotAllowed, hello.clone()),
+        ),
+        case(
+            "B64 allowed, after its arguments",
+            format!("{hello}{nameless}{}{in_time}{done}", chat::text("x")),
+            Untouched,
+        ),
+        case(
+            "B64 never",
+            format!("{hello}{nameless}"),
+            Refused(Rule::ResponseUnreadable, hello.clone()),
+        ),
+        case(
+            "B64 not before the end",
+            format!("{hello}{nameless}{done}{late}"),
+            Refused(Rule::ResponseUnreadable, hello),
+        ),
+    ]);
+    let parts = Stand::new(allowing(&["sa", "fe", "safe"]));
+    streams(
+        &parts,
+        ASK,
+        [case(
+            "B60 split into allowed names",
+            format!("{}{}", named("0", "sa"), named("0", "fe")),
+            Refused(Rule::ResponseUnreadable, named("0", "sa")),
+        )],
+    );
+}
+
+#[test]
+fn an_index_is_a_small_whole_number_and_belongs_to_one_call() {
+    let safe_call = r#"{"id":"a","function":{"name":"safe","arguments":"{}"}}"#;
+    let mut cases = vec![
+        case("B65 a gap", named("5", "safe") + chat::DONE, Untouched),
+        case("B65 a gap, forbidden", named("5", "evil"), not_allowed()),
+        case("B65 the last", named("127", "safe") + chat::DONE, Untouched),
+        case(
+            "B65 none, whole call",
+            piece(safe_call) + chat::DONE,
+            Untouched,
+        ),
+        case(
+            "B65 none, forbidden",
+            piece(&safe_call.replace("safe", "evil")),
+            not_allowed(),
+        ),
+        case(
+            "B65 none, two calls",
+            piece(&format!("{safe_call},{safe_call}")),
+            unreadable(),
+        ),
+        case(
+            "B65 none, then a continuation",
+            piece(safe_call) + &piece(r#"{"function":{"arguments":"{}"}}"#),
+            Refused(Rule::ResponseUnreadable, piece(safe_call)),
+        ),
+        case(
+            "B65 used again",
+            safe() + &piece(r#"{"index":0,"id":"b","function":{"name":"safe","arguments":""}}"#),
+            Refused(Rule::ResponseUnreadable, safe()),
+        ),
+    ];
+    for index in [
+        "-1",
+        "\"0\"",
+        "0.0",
+        "0e0",
+        "9007199254740992",
+        "18446744073709551616",
+        "128",
+        "true",
+        "[0]",
+    ] {
+        cases.push(case("B65 no index", named(index, "safe"), unreadable()));
+    }
+    chat_streams(cases);
+}
+
+#[test]
+fn every_choice_is_judged_and_none_beyond_those_asked_for() {
+    let in_choice = |index: u64, name: &str| {
+        chat::event(
+            &json!({"choices": [{"index": index, "delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": ""}}]}}]}),
+        )
+    };
+    chat_streams([
+        case("B66 a second choice", in_choice(1, "safe"), unreadable()),
+        case("B66 an eighth choice", in_choice(7, "safe"), unreadable()),
+        case(
+            "B66 the first twice",
+            chat::event(
+                &json!({"choices": [{"index": 0, "delta": {}}, {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "evil"}}]}}]}),
+            ),
+            unreadable(),
+        ),
+        case(
+            "B66 no whole number",
+            "data: {\"choices\":[{\"index\":\"0\",\"delta\":{}}]}\n\n",
+            unreadable(),
+        ),
+    ]);
+    let stand = Stand::new(allowing(&["safe"]));
+    streams(
+        &stand,
+        &ask(2),
+        [
+            case(
+                "B66 allowed in both",
+                in_choice(1, "safe") + &in_choice(0, "safe") + chat::DONE,
+                Untouched,
+            ),
+            case(
+                "B66 forbidden in the second",
+                in_choice(0, "safe") + &in_choice(1, "evil"),
+                Refused(Rule::ToolNotAllowed, in_choice(0, "safe")),
+            ),
+            case("B66 a third", in_choice(2, "safe"), unreadable()),
+        ],
+    );
+}
+
+#[test]
+fn one_forbidden_call_holds_back_all_of_its_event() {
+    let both = |first: &str, second: &str| {
+        chat::delta(
+            &json!({"tool_calls": [{"index": 0, "function": {"name": first, "arguments": "{}"}}, {"index": 1, "function": {"name": second, "arguments": "{}"}}]}),
+        )
+    };
+    chat_streams([
+        case("B67 second of two", both("safe", "evil"), not_allowed()),
+        case("B67 first of two", both("evil", "safe"), not_allowed()),
+        case(
+            "B67 in an event of its own",
+            safe() + &chat::opened(1, "evil") + chat::DONE,
+            Refused(Rule::ToolNotAllowed, safe()),
+        ),
+        case(
+            "B105 in one frame with an allowed event before and after",
+            format!("{}{}{}", chat::text("a"), evil(), chat::text("b")),
+            Refused(Rule::ToolNotAllowed, chat::text("a")),
+        ),
+    ]);
+}
+
+#[test]
+fn a_call_is_found_in_every_place_that_some_client_reads() {
+    let message = |name: &str| {
+        chat::event(
+            &json!({"choices": [{"index": 0, "delta": {}, "message": {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}}]}}]}),
+        )
+    };
+    let whole = |name: &str| {
+        chat::event(
+            &json!({"object": "chat.completion", "choices": [{"index": 0, "message": {"tool_calls": [{"function": {"name": name, "arguments": "{}"}}]}}]}),
+        )
+    };
+    let legacy =
+        |name: &str| chat::delta(&json!({"function_call": {"name": name, "arguments": ""}}));
+    let custom = |name: &str| {
+        chat::delta(
+            &json!({"tool_calls": [{"index": 0, "type": "custom", "custom": {"name": name, "input": "x"}}]}),
+        )
+    };
+    let loud = |name: &str| {
+        chat::delta(
+            &json!({"tool_calls": [{"index": 0, "type": "FUNCTION", "function": {"name": name, "arguments": ""}}]}),
+        )
+    };
+    let mut cases = vec![
+        case(
+            "B68 a message without calls",
+            chat::event(
+                &json!({"choices": [{"index": 0, "delta": {"content": "a"}, "message": {"role": "assistant", "content": "a"}}]}),
+            ),
+            Untouched,
+        ),
+        case(
+            "B69 legacy, split",
+            legacy("safe") + &legacy("evil"),
+            Refused(Rule::ResponseUnreadable, legacy("safe")),
+        ),
+        case(
+            "B69 both carriers in one call",
+            chat::delta(
+                &json!({"tool_calls": [{"index": 0, "function": {"name": "safe"}, "custom": {"name": "evil"}}]}),
+            ),
+            unreadable(),
+        ),
+    ];
+    for form in [
+        &message as &dyn Fn(&str) -> String,
+        &whole,
+        &legacy,
+        &custom,
+        &loud,
+    ] {
+        cases.push(case("B68 B69 forbidden", form("evil"), not_allowed()));
+        cases.push(case(
+            "B68 B69 allowed",
+            form("safe") + chat::DONE,
+            Untouched,
+        ));
+    }
+    chat_streams(cases);
+}
+
+#[test]
+fn an_error_beside_choices_changes_nothing_about_the_choices() {
+    let beside = |error: Value, name: &str| {
+        chat::event(
+            &json!({"error": error, "choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": ""}}]}}]}),
+        )
+    };
+    let mut cases = vec![case(
+        "B70 an error alone",
+        chat::event(&json!({"error": {"message": "overloaded", "code": 502}})),
+        Untouched,
+    )];
+    for error in [
+        json!({"code": 502, "message": "x"}),
+        json!(null),
+        json!(""),
+        json!({}),
+    ] {
+        cases.push(case(
+            "B70 forbidden",
+            beside(error.clone(), "evil"),
+            not_allowed(),
+        ));
+        cases.push(case(
+            "B70 allowed",
+            beside(error, "safe") + chat::DONE,
+            Untouched,
+        ));
+    }
+    chat_streams(cases);
+}
+
+#[test]
+fn nothing_follows_the_end_marker_and_nothing_else_looks_like_it() {
+    let text = chat::text("a");
+    let end = format!("{text}{}", chat::DONE);
+    let mut cases = vec![
+        case("B73 missing", text.clone(), Untouched),
+        case(
+            "B73 comments behind it",
+            format!("{end}: bye\n\n\n"),
+            Untouched,
+        ),
+        case(
+            "B73 a call behind it",
+            format!("{end}{}", evil()),
+            Refused(Rule::ResponseUnreadable, end.clone()),
+        ),
+        case(
+            "B73 text behind it",
+            format!("{end}{text}"),
+            Refused(Rule::ResponseUnreadable, end.clone()),
+        ),
+        case(
+            "B73 a second one",
+            format!("{end}{}", chat::DONE),
+            Refused(Rule::ResponseUnreadable, end.clone()),
+        ),
+    ];
+    for variant in [
+        "[DONE] x",
+        "[DONE]x",
+        " [DONE]",
+        "[DONE] ",
+        "[DONE",
+        "[done]",
+        "\"[DONE]\"",
+    ] {
+        cases.push(case(
+            "B73 another form",
+            format!("{text}data: {variant}\n\n{}", evil()),
+            Refused(Rule::ResponseUnreadable, text.clone()),
+        ));
+    }
+    chat_streams(cases);
+}
+
+#[test]
+fn an_events_name_does_not_change_what_its_data_is() {
+    let mut cases = Vec::new();
+    for name in [
+        "keepalive",
+        "error",
+        "thread.run",
+        "ping",
+        "done",
+        "response.completed",
+        "",
+    ] {
+        let event = |data: String| format!("event: {name}\n{data}");
+        cases.push(case("B74 forbidden", event(evil()), not_allowed()));
+        cases.push(case("B74 allowed", event(safe()) + chat::DONE, Untouched));
+    }
+    for array in ["[]", "[{}]", "null", "\"x\"", "7"] {
+        cases.push(case(
+            "B75 no object",
+            format!("data: {array}\n\n"),
+            unreadable(),
+        ));
+    }
+    cases.push(case(
+        "B75 a type that is none of chat's",
+        chat::event(&json!({"type": "response.created", "choices": []})),
+        Untouched,
+    ));
+    chat_streams(cases);
+}
+
+#[test]
+fn keys_that_clients_resolve_differently_are_refused() {
+    let call = |function: &str| piece(&format!(r#"{{"index":0,"function":{{{function}}}}}"#));
+    let event = |document: &str| format!("data: {document}\n\n");
+    let mut cases = vec![
+        case(
+            "B76 case variants where nothing is governed",
+            event(r#"{"id":"a","ID":"b","choices":[]}"#),
+            Untouched,
+        ),
+        case(
+            "B79 __proto__",
+            event(r#"{"choices":[],"__proto__":{"constructor":{"prototype":{}}}}"#),
+            Untouched,
+        ),
+        case(
+            "B79 __proto__ in a call",
+            call(r#""name":"safe","__proto__":{"name":"evil"}"#) + chat::DONE,
+            Untouched,
+        ),
+    ];
+    for document in [
+        r#"{"choices":[],"choices":[]}"#,
+        r#"{"choices":[],"choice\u0073":[]}"#,
+        r#"{"choices":[],"Choices":[]}"#,
+        r#"{"CHOICES":[]}"#,
+        r#"{"choices":[],"x":{"a":1,"b":{"c":2,"c":3}}}"#,
+        r#"{"choices":[{"index":0,"index":0}]}"#,
+        r#"{"choices":[{"Delta":{}}]}"#,
+        r#"{"choices":[{"delta":{"tool_call\u017f":[]}}]}"#,
+        r#"{"choices":[{"delta":{},"delta":{}}]}"#,
+    ] {
+        cases.push(case("B76 twice", event(document), unreadable()));
+    }
+    for function in [
+        r#""name":"safe","name":"evil""#,
+        r#""name":"evil","name":"safe""#,
+        r#""name":"safe","n\u0061me":"evil""#,
+        r#""name":"safe","Name":"evil""#,
+        r#""Name":"evil""#,
+        r#""name":"safe","arguments":"","arguments":"""#,
+    ] {
+        cases.push(case("B76 twice in a call", call(function), unreadable()));
+    }
+    cases.push(case(
+        "B76 escaped",
+        call(r#""n\u0061me":"evil""#),
+        not_allowed(),
+    ));
+    cases.push(case(
+        "B76 a value escaped",
+        call(r#""name":"\u0065vil""#),
+        not_allowed(),
+    ));
+    cases.push(case(
+        "B76 an allowed value escaped",
+        call(r#""name":"saf\u0065""#) + chat::DONE,
+        Untouched,
+    ));
+    chat_streams(cases);
+}
+
+#[test]
+fn json_that_only_some_parsers_take_is_refused() {
+    let text = chat::text("a");
+    let mut cases = Vec::new();
+    for payload in [
+        r#"{"choices":[],"x":NaN}"#,
+        r#"{"choices":[],"x":Infinity}"#,
+        r#"{"choices":[]} /* c */"#,
+        r#"{"choices":[],}"#,
+        r#"{"choices":[]} x"#,
+        r#"{"choices":[]}{"choices":[]}"#,
+        r#"{'choices':[]}"#,
+        r#"{"choices":[]"#,
+        r#"{"choices":[],"x":"\x41"}"#,
+        r#"{"choices":[],"x":01}"#,
+        "{\"choices\":[],\"x\":\"a\tb\"}",
+        "{\"choices\":[],\"x\":\"a\u{b}b\"}",
+        "{\"choices\":[],\"x\":\"a\u{c}b\"}",
+        "{\"choices\":[],\"x\":\"a\0b\"}",
+        "{\"choices\":[]}\0",
+        "\0{\"choices\":[]}",
+        "\u{feff}{\"choices\":[]}",
+        "",
+    ] {
+        cases.push(case(
+            "B77 B88",
+            format!("{text}data: {payload}\n\n{}", evil()),
+            Refused(Rule::ResponseUnreadable, text.clone()),
+        ));
+    }
+    cases.push(case(
+        "B77 too deep",
+        format!(
+            "data: {{\"x\":{}{}}}\n\n",
+            "[".repeat(5_000),
+            "]".repeat(5_000)
+        ),
+        unreadable(),
+    ));
+    // These end lines in some languages, not in event streams, and JSON allows them in strings.
+    for allowed in ["\u{2028}", "\u{2029}", "\u{85}", "\u{7f}"] {
+        cases.push(case(
+            "B88 in a string",
+            format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"a{allowed}data: b\"}}}}]}}\n\n{}", chat::DONE),
+            Untouched,
+        ));
+    }
+    for name in [
+        r#""\ud800""#,
+        r#""safe\ud800""#,
+        "12",
+        "[\"safe\"]",
+        "{\"a\":1}",
+        "true",
+    ] {
+        cases.push(case(
+            "B78 no name",
+            piece(&format!(r#"{{"index":0,"function":{{"name":{name}}}}}"#)),
+            unreadable(),
+        ));
+    }
+    for name in [
+        r"safe\u0000",
+        " safe",
+        "safe ",
+        "SAFE",
+        "ѕafe",
+        "safe\u{200b}",
+    ] {
+        cases.push(case("B78 another name", named("0", name), not_allowed()));
+    }
+    cases.push(case(
+        "B89 not UTF-8",
+        [b"data: {\"choices\":[],\"x\":\"".as_slice(), b"\xff\"}\n\n"].concat(),
+        unreadable(),
+    ));
+    cases.push(case(
+        "B89 not UTF-8 in a comment",
+        [text.as_bytes(), b": \xc3\n\n", text.as_bytes()].concat(),
+        Refused(Rule::ResponseUnreadable, text.clone()),
+    ));
+    chat_streams(cases);
+}
+
+#[test]
+fn a_byte_order_mark_stands_at_the_start_or_nowhere() {
+    let text = chat::text("a");
+    chat_streams([
+        case(
+            "B80 at the start",
+            format!("\u{feff}{text}{}", chat::DONE),
+            Untouched,
+        ),
+        case(
+            "B80 at the start of a call",
+            format!("\u{feff}{}", evil()),
+            not_allowed(),
+        ),
+        case(
+            "B80 before a later event",
+            format!("{text}\u{feff}{}", evil()),
+            Refused(Rule::ResponseUnreadable, text.clone()),
+        ),
+        case(
+            "B80 before a later line",
+            format!("{text}event: x\n\u{feff}{}", evil()),
+            Refused(Rule::ResponseUnreadable, text.clone()),
+        ),
+        case(
+            "B80 two of them",
+            format!("\u{feff}\u{feff}{text}"),
+            unreadable(),
+        ),
+        case(
+            "B80 inside a string",
+            chat::text("a\u{feff}b") + chat::DONE,
+            Untouched,
+        ),
+    ]);
+}
+
+#[test]
+fn any_end_of_line_and_any_cut_gives_the_same() {
+    let stream = finished(&[
+        ": ping\n\n".to_owned(),
+        chat::text("Æ 🌉"),
+        safe(),
+        chat::arguments(0, "{\"a\":\"ß\"}"),
+        chat::usage(9),
+    ]);
+    let stand = Stand::new(allowing(&["safe"]));
+    let mixed = stream
+        .replacen("\n\n", "\r\n\n", 2)
+        .replacen("\n\n", "\n\r\n", 1);
+    let framings = [
+        stream.clone(),
+        stream.replace('\n', "\r\n"),
+        stream.replace('\n', "\r"),
+        mixed,
+    ];
+    for body in framings {
+        let body = Bytes::from(body);
+        for size in 1..=7 {
+            let steps = cut(&body, (0..body.len()).step_by(size))
+                .into_iter()
+                .map(Step::Data)
+                .collect();
+            let before = stand.used();
+            let upstream = Upstream::steps(200, "text/event-stream", steps);
+            let outcome = stand.call(&upstream, request(ASK));
+            check(&outcome, "B81 B82", &body, &Untouched);
+            assert_eq!(stand.used() - before, 9);
+        }
+    }
+}
+
+#[test]
+fn an_event_without_its_end_never_leaves() {
+    let text = chat::text("a");
+    let mut cases = Vec::new();
+    for tail in [
+        evil().trim_end().to_owned(),
+        evil().trim_end().to_owned() + "\n",
+        safe().trim_end().to_owned(),
+        chat::text("b").trim_end().to_owned() + "\r\n",
+        "data: [DONE]".to_owned(),
+        "data: {".to_owned(),
+        "event: x".to_owned(),
+        ":".to_owned(),
+        "d".to_owned(),
+    ] {
+        cases.push(case(
+            "B83 B84",
+            format!("{text}{tail}"),
+            Refused(Rule::ResponseUnreadable, text.clone()),
+        ));
+    }
+    chat_streams(cases);
+}
+
+#[test]
+fn data_in_a_form_that_only_some_clients_read_is_judged_all_the_same() {
+    let payload = |name: &str| {
+        json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": ""}}]}}]})
+            .to_string()
+    };
+    let mut cases = Vec::new();
+    for field in [
+        "data:", "data: ", "data:  ", "data:\t", "data :", " data:", "DATA:", "Data: ", "\tdata: ",
+        "", " ", ": data: ", "xdata: ",
+    ] {
+        cases.push(case(
+            "B85 forbidden",
+            format!("{field}{}\n\n", payload("evil")),
+            not_allowed(),
+        ));
+        cases.push(case(
+            "B85 allowed",
+            format!("{field}{}\n\n{}", payload("safe"), chat::DONE),
+            Untouched,
+        ));
+    }
+    cases.push(case(
+        "B85 a field without a value",
+        "data\n\n",
+        unreadable(),
+    ));
+    cases.push(case("B85 an empty value", "data: \n\n", unreadable()));
+    // A lenient line and a strict one in the same event are two payloads.
+    cases.push(case(
+        "B85 both",
+        format!(" data: {}\n{}", payload("evil"), safe()),
+        unreadable(),
+    ));
+    // Joined by a line feed, the JSON of several data lines may break anywhere between two tokens.
+    let split = |name: &str| payload(name).replace(",\"delta\"", "\ndata: ,\"delta\"");
+    cases.push(case(
+        "B86 forbidden",
+        format!("data: {}\n\n", split("evil")),
+        not_allowed(),
+    ));
+    cases.push(case(
+        "B86 allowed",
+        format!("data: {}\n\n{}", split("safe"), chat::DONE),
+        Untouched,
+    ));
+    cases.push(case(
+        "B86 each line a document",
+        format!("data: {{}}\ndata: {}\n\n", payload("evil")),
+        unreadable(),
+    ));
+    cases.push(case(
+        "B86 a document inside",
+        format!("data: {{\"x\":\ndata: {}\ndata: }}\n\n", payload("evil")),
+        not_allowed(),
+    ));
+    chat_streams(cases);
+}
+
+#[test]
+fn lines_that_are_no_data_pass_untouched() {
+    let text = chat::text("a");
+    chat_streams([
+        case(
+            "B87 comments",
+            format!(": OPENROUTER PROCESSING\n\n:\n:x\n\n{text}"),
+            Untouched,
+        ),
+        case(
+            "B87 fields",
+            format!(
+                "event: x\n\nid: 7\n\nretry: 3000\n\nid\nunknown\nfoo: bar\n\n{text}{}",
+                chat::DONE
+            ),
+            Untouched,
+        ),
+        case(
+            "B87 blank lines",
+            format!("\n\n\r\n\r\n{text}\n\n"),
+            Untouched,
+        ),
+        case(
+            "B87 very many comments",
+            format!("{}{text}", ": keep-alive\n\n".repeat(50_000)),
+            Untouched,
+        ),
+        case("B90 very many events", text.repeat(20_000), Untouched),
+    ]);
+}
+
+#[test]
+fn an_event_over_the_cap_ends_the_stream_before_it() {
+    let stand = Stand::new(allowing(&["safe"])).with(|layer| layer.event_cap(1_000));
+    let text = chat::text("a");
+    let large = chat::text(&"x".repeat(2_000));
+    let body = format!("{text}{large}{text}");
+    for size in [1, 7, 400] {
+        let steps = cut(&body.clone().into(), (0..body.len()).step_by(size))
+            .into_iter()
+            .map(Step::Data)
+            .collect();
+        let upstream = Upstream::steps(200, "text/event-stream", steps);
+        let outcome = stand.call(&upstream, request(ASK));
+        let expected = Refused(Rule::ResponseUnreadable, text.clone());
+        check(&outcome, "B90", body.as_bytes(), &expected);
+    }
+    // A line without an end is given up as soon as it is too long, not when it ends.
+    let endless = ScriptBody::new((0..1_000).map(|_| Step::data("data: xxxxxxxxxxxx")));
+    let fate = endless.fate();
+    let endless = std::sync::Mutex::new(Some(endless));
+    let upstream = Upstream::new(move || {
+        Ok(answer(
+            200,
+            "text/event-stream",
+            endless.lock().unwrap().take().unwrap(),
+        ))
+    });
+    let outcome = stand.call(&upstream, request(ASK));
+    assert_eq!(outcome.rule(), Some(Rule::ResponseUnreadable));
+    assert!(fate.polls() < 70, "{} frames were taken in", fate.polls());
+    assert!(fate.is_dropped());
+}
+
+#[test]
+fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
+    let stand = Stand::new(allowing(&["safe"]));
+    let whole = |name: &str| {
+        chat::answer(
+            &json!({"tool_calls": [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}}]}),
+        )
+    };
+    let send = |content_type: &'static str, body: &str| {
+        let upstream = Upstream::steps(200, content_type, vec![Step::data(body.to_owned())]);
+        stand.call(&upstream, request(ASK))
+    };
+    for content_type in [
+        "application/json",
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON;charset=UTF-8",
+        "application/vnd.api+json",
+    ] {
+        check(
+            &send(content_type, &whole("safe")),
+            "B91 B92",
+            whole("safe").as_bytes(),
+            &Untouched,
+        );
+        check(
+            &send(content_type, &whole("evil")),
+            "B91 B92",
+            b"",
+            &not_allowed(),
+        );
+        check(
+            &send(content_type, &safe()),
+            "B91 events as JSON",
+            b"",
+            &unreadable(),
+        );
+    }
+    for content_type in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+        let stream = safe() + chat::DONE;
+        check(
+            &send(content_type, &stream),
+            "B91",
+            stream.as_bytes(),
+            &Untouched,
+        );
+        check(&send(content_type, &evil()), "B91", b"", &not_allowed());
+        check(
+            &send(content_type, &whole("evil")),
+            "B91 JSON as events",
+            b"",
+            &unreadable(),
+        );
+        let ended = whole("evil") + "\n\n";
+        check(
+            &send(content_type, &ended),
+            "B91 JSON as events, ended",
+            b"",
+            &not_allowed(),
+        );
+    }
+    for content_type in [
+        "",
+        "text/plain",
+        "text/html",
+        "text/json",
+        "application/octet-stream",
+        "application/json, text/event-stream",
+        "application/json; charset=utf-16",
+        "application/x-ndjson",
+        "application/json-seq",
+        "multipart/mixed",
+    ] {
+        for body in [whole("safe"), safe(), String::new(), "<html>".to_owned()] {
+            let outcome = send(content_type, &body);
+            check(&outcome, &format!("B92 {content_type}"), b"", &unreadable());
+            assert_eq!(outcome.violation().unwrap().seen(), Seen::Response);
+        }
+    }
+}
+
+#[test]
+fn a_document_in_another_encoding_is_refused() {
+    let text = chat::answer(&json!({"content": "a"}));
+    let wide = |little: bool| -> Vec<u8> {
+        text.encode_utf16()
+            .flat_map(|unit| {
+                if little {
+                    unit.to_le_bytes()
+                } else {
+                    unit.to_be_bytes()
+                }
+            })
+            .collect()
+    };
+    let wider: Vec<u8> = text
+        .chars()
+        .flat_map(|c| (c as u32).to_le_bytes())
+        .collect();
+    documents(
+        ASK,
+        [
+            case("B93 UTF-16, little end first", wide(true), unreadable()),
+            case("B93 UTF-16, big end first", wide(false), unreadable()),
+            case(
+                "B93 UTF-16 with a mark",
+                [b"\xff\xfe".to_vec(), wide(true)].concat(),
+                unreadable(),
+            ),
+            case("B93 UTF-32", wider, unreadable()),
+            case(
+                "B93 a byte order mark",
+                format!("\u{feff}{text}"),
+                unreadable(),
+            ),
+            case("B93 empty", "", unreadable()),
+            case("B93 plain", text, Untouched),
+        ],
+    );
+}
+
+#[test]
+fn a_document_is_read_as_strictly_as_an_event() {
+    let call = |name: &str| json!({"tool_calls": [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}}]});
+    let both = json!({"tool_calls": [{"type": "function", "function": {"name": "safe"}, "custom": {"name": "evil"}}]});
+    documents(
+        ASK,
+        [
+            case("allowed", chat::answer(&call("safe")), Untouched),
+            case("B67 forbidden", chat::answer(&call("evil")), not_allowed()),
+            case(
+                "B66 in a second choice",
+                json!({"choices": [{"index": 0, "message": {}}, {"index": 1, "message": call("safe")}]}).to_string(),
+                unreadable(),
+            ),
+            case("B69 two carriers", chat::answer(&both), not_allowed()),
+            case(
+                "B69 legacy",
+                chat::answer(&json!({"function_call": {"name": "evil", "arguments": "{}"}})),
+                not_allowed(),
+            ),
+            case(
+                "a delta in a document",
+                json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "evil"}}]}}]}).to_string(),
+                not_allowed(),
+            ),
+            case(
+                "B76 a name twice",
+                r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"safe","n\u0061me":"evil"}}]}}]}"#,
+                unreadable(),
+            ),
+            case("B77 two documents", chat::answer(&json!({})).repeat(2), unreadable()),
+            case("B77 not a number", r#"{"choices":[],"x":NaN}"#, unreadable()),
+            case("B75 a list", "[]", unreadable()),
+        ],
+    );
+    documents(
+        &ask(2),
+        [case(
+            "B66 forbidden in the second choice",
+            json!({"choices": [{"index": 0, "message": call("safe")}, {"index": 1, "message": call("evil")}]}).to_string(),
+            not_allowed(),
+        )],
+    );
+}
+
+#[test]
+fn a_status_excuses_no_call() {
+    let stand = Stand::new(allowing(&["safe"]));
+    let whole = |name: &str| {
+        chat::answer(&json!({"tool_calls": [{"function": {"name": name, "arguments": "{}"}}]}))
+    };
+    let error =
+        json!({"error": {"message": "no", "type": "server_error", "param": null, "code": null}})
+            .to_string();
+    let error_and_call = |name: &str| {
+        json!({"error": {"message": "no"}, "choices": [{"index": 0, "message": {"tool_calls": [{"function": {"name": name}}]}}]})
+            .to_string()
+    };
+    for status in [200, 201, 203, 206, 400, 401, 403, 404, 409, 429, 500, 503] {
+        let send = |body: String| {
+            let upstream = Upstream::steps(status, "application/json", vec![Step::data(body)]);
+            stand.call(&upstream, request(ASK))
+        };
+        let name = format!("B95 status {status}");
+        for allowed in [whole("safe"), error.clone(), error_and_call("safe")] {
+            let outcome = send(allowed.clone());
+            check(&outcome, &name, allowed.as_bytes(), &Untouched);
+            assert_eq!(outcome.head.unwrap().status, status);
+        }
+        check(&send(whole("evil")), &name, b"", &not_allowed());
+        check(&send(error_and_call("evil")), &name, b"", &not_allowed());
+        let streamed = Upstream::steps(status, "text/event-stream", vec![Step::data(evil())]);
+        check(
+            &stand.call(&streamed, request(ASK)),
+            &name,
+            b"",
+            &not_allowed(),
+        );
+        let labelled = Upstream::steps(status, "text/plain", vec![Step::data(whole("evil"))]);
+        check(
+            &stand.call(&labelled, request(ASK)),
+            &name,
+            b"",
+            &unreadable(),
+        );
+    }
+    let nothing = Upstream::steps(204, "", vec![]);
+    check(
+        &stand.call(&nothing, request(ASK)),
+        "B95 status 204",
+        b"",
+        &Untouched,
+    );
+    let something = Upstream::steps(204, "", vec![Step::data(whole("evil"))]);
+    check(
+        &stand.call(&something, request(ASK)),
+        "B95 status 204",
+        b"",
+        &unreadable(),
+    );
+}
+
+#[test]
+fn a_redirect_or_a_change_of_protocol_is_refused() {
+    let stand = Stand::new(allowing(&["safe"]));
+    for status in [300, 301, 302, 303, 304, 307, 308, 101] {
+        for location in [
+            "https://api.openai.com/v2/chat/completions",
+            "https://evil.example/",
+        ] {
+            let upstream = Upstream::new(move || {
+                let mut response: Response<ScriptBody> = answer(
+                    status,
+                    "application/json",
+                    ScriptBody::new([Step::data("{}")]),
+                );
+                let value = location.parse().unwrap();
+                response.headers_mut().insert("location", value);
+                Ok(response)
+            });
+            let outcome = stand.call(&upstream, request(ASK));
+            check(
+                &outcome,
+                &format!("B96 status {status}"),
+                b"",
+                &unreadable(),
+            );
+            assert!(outcome.head.is_none());
+            let error = outcome.error.unwrap().to_string();
+            assert!(!error.contains("evil.example"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_encoded_answer_is_refused() {
+    let stand = Stand::new(allowing(&["safe"]));
+    for (content_type, body) in [
+        ("application/json", chat::answer(&json!({"content": "a"}))),
+        ("text/event-stream", chat::text("a")),
+    ] {
+        for (encoding, fine) in [
+            ("gzip", false),
+            ("GZIP", false),
+            ("br", false),
+            ("zstd", false),
+            ("deflate", false),
+            ("gzip, gzip", false),
+            ("identity, gzip", false),
+            ("unknown", false),
+            ("identity", true),
+        ] {
+            let sent = body.clone();
+            let upstream = Upstream::new(move || {
+                let mut response = answer(
+                    200,
+                    content_type,
+                    ScriptBody::new([Step::data(sent.clone())]),
+                );
+                let value = encoding.parse().unwrap();
+                response.headers_mut().insert("content-encoding", value);
+                Ok(response)
+            });
+            let outcome = stand.call(&upstream, request(ASK));
+            let expected = if fine { Untouched } else { unreadable() };
+            check(
+                &outcome,
+                &format!("B94 {encoding}"),
+                body.as_bytes(),
+                &expected,
+            );
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_ends_early_or_says_no_is_no_violation() {
+    let finish = |delta: Value, reason: &str| {
+        chat::event(&json!({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}))
+    };
+    chat_streams([
+        case(
+            "B97 refusal",
+            finish(json!({"refusal": "I can't help with that."}), "stop") + chat::DONE,
+            Untouched,
+        ),
+        case(
+            "B97 filtered",
+            chat::event(
+                &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter", "content_filter_results": {"hate": {"filtered": true, "severity": "high"}}}]}),
+            ),
+            Untouched,
+        ),
+        case(
+            "B97 too long",
+            finish(json!({"content": "and"}), "length"),
+            Untouched,
+        ),
+        case(
+            "B107 calls announced, none made",
+            finish(json!({}), "tool_calls") + chat::DONE,
+            Untouched,
+        ),
+        case(
+            "B107 calls made, none announced",
+            finish(
+                json!({"tool_calls": [{"index": 0, "function": {"name": "evil", "arguments": "{}"}}]}),
+                "stop",
+            ),
+            not_allowed(),
+        ),
+        case(
+            "B108 calls in arguments and text",
+            safe()
+                + &chat::arguments(
+                    0,
+                    r#"{"tool_calls":[{"function":{"name":"evil"}}],"name":"evil"}"#,
+                )
+                + &chat::text(
+                    "data: {\"choices\":[{\"delta\":{\"function_call\":{\"name\":\"evil\"}}}]}\n\ndata: [DONE]\n\n",
+                )
+                + chat::DONE,
+            Untouched,
+        ),
+    ]);
+}
+
+#[test]
+fn a_hosted_tool_that_runs_unasked_is_judged_by_its_type() {
+    let hosted = |kind: &str| json!({"tool_calls": [{"index": 0, "id": "h", "type": kind, kind: {"query": "x"}}]});
+    for kind in [
+        "web_search_call",
+        "shell_call",
+        "x_search_call",
+        "brand_new_call",
+        "code_interpreter",
+    ] {
+        chat_streams([case(
+            "B98 in a stream",
+            chat::delta(&hosted(kind)),
+            not_allowed(),
+        )]);
+        documents(
+            ASK,
+            [case(
+                "B98 in a document",
+                chat::answer(&hosted(kind)),
+                not_allowed(),
+            )],
+        );
+    }
+}
+
+#[test]
+fn a_wrapper_around_other_calls_is_refused_even_where_all_tools_are_allowed() {
+    let all = Stand::new(allowing(&["*"]));
+    for name in ["parallel", "multi_tool_use.parallel"] {
+        let stream = chat::opened(0, name)
+            + &chat::arguments(0, r#"{"tool_uses":[{"recipient_name":"functions.evil"}]}"#);
+        streams(&all, ASK, [case("B99", stream, not_allowed())]);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_off_inside_an_event_releases_nothing_of_it() {
+    let stand = Stand::new(allowing(&["safe"]));
+    let (text, call) = (chat::text("a"), evil());
+    for at in 0..call.len() {
+        for last in [Some(Step::Fail), None] {
+            let mut steps = vec![Step::data(format!("{text}{}", &call[..at]))];
+            let broke = last.is_some();
+            steps.extend(last);
+            let upstream = Upstream::steps(200, "text/event-stream", steps);
+            let outcome = stand.call(&upstream, request(ASK));
+            assert_eq!(outcome.bytes, text.as_bytes(), "B104 at {at}");
+            if broke {
+                let error = outcome.error.unwrap().to_string();
+                assert_eq!(error, "the connection was reset");
+            } else if at > 0 {
+                assert_eq!(
+                    outcome.rule(),
+                    Some(Rule::ResponseUnreadable),
+                    "B104 at {at}"
+                );
+            }
+        }
+    }
+}
