@@ -14,3 +14,5 @@ pub(crate) mod request;
 pub(crate) mod responses;
 pub(crate) mod sse;
 pub(crate) mod tool;
+#[cfg(test)]
+mod vectors;
