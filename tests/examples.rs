@@ -1,0 +1,221 @@
+//! What the examples print.
+
+#![cfg(test)]
+
+use std::collections::HashMap;
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Long enough for a busy machine; reached only by an example that does not end by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The examples' binaries, by name. Which of them lie beside this test, and how old they are, depends on how the tests
+/// were started, so cargo is asked; most often it has nothing left to build.
+static BINARIES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    let mut features = Vec::new();
+    for (name, is_on) in [
+        ("full", cfg!(feature = "full")),
+        ("gateway", cfg!(feature = "gateway")),
+        ("reqwest-middleware", cfg!(feature = "reqwest-middleware")),
+    ] {
+        features.extend(is_on.then_some(name));
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--examples", "--offline", "--quiet"])
+        .args(["--message-format", "json", "--features"])
+        .arg(features.join(","))
+        .stderr(Stdio::inherit());
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "the examples can't be built");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, message["executable"].as_str()?.to_owned()))
+        })
+        .collect()
+});
+
+async fn output(example: &str, arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(&BINARIES[example]);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    for name in [
+        "OPENAI_API_KEY",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        command.env_remove(name);
+    }
+    tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("{example} does not end"))
+        .unwrap()
+}
+
+/// The lines of an example that must end well.
+async fn lines(example: &str, arguments: &[&str]) -> Vec<String> {
+    let output = output(example, arguments).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{example}: {errors}\n{text}");
+    assert_eq!(errors, "", "{example}");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Asserts that the lines are there, in this order; others may be between them.
+fn assert_in_order(lines: &[String], expected: &[&str]) {
+    let mut rest = lines.iter();
+    for line in expected {
+        assert!(
+            rest.any(|found| found == line),
+            "`{line}` is not there, or not in its place, in:\n{}",
+            lines.join("\n")
+        );
+    }
+}
+
+#[tokio::test]
+async fn governed_agent_shows_the_policy_at_work_from_end_to_end() {
+    let run = [
+        r#"web_search {"query":"distance from the Sun to the Earth"} -> The Sun is 149597871 km from the Earth."#,
+        r#"calculator {"left":149597871,"operator":"/","right":299792} -> 499"#,
+        "Light needs 499 seconds from the Sun to the Earth.",
+    ];
+    let mut expected = vec!["== An agent run, answers whole =="];
+    expected.extend(run);
+    expected.push("== The same, streamed ==");
+    expected.extend(run);
+    expected.extend([
+        "gpt-3.5-turbo blocked: [model_blocked] Model gpt-3.5-turbo is not allowed",
+        "file_delete not offered: [tool_blocked] Tool file_delete is blocked",
+        "Removing old files.",
+        "stream stopped: [tool_blocked] Tool file_delete is blocked",
+        "gpt-4o-mini: ALLOWED",
+        "gpt-3.5-turbo: BLOCKED",
+        "web_search: ALLOWED",
+        "file_delete: BLOCKED",
+        "env_set: BLOCKED",
+        "https://api.openai.com: ALLOWED",
+        "http://api.openai.com: BLOCKED",
+        "Request 1: ALLOWED",
+        "Request 10: ALLOWED",
+        "Request 11: BLOCKED",
+        "Request 12: BLOCKED",
+    ]);
+    let lines = lines("governed_agent", &[]).await;
+    assert_in_order(&lines, &expected);
+    let executed = lines.iter().any(|line| line.starts_with("file_delete {"));
+    assert!(!executed, "{}", lines.join("\n"));
+}
+
+#[tokio::test]
+async fn governed_agent_says_what_it_needs_to_go_live() {
+    let output = output("governed_agent", &["--live"]).await;
+    assert!(!output.status.success());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("--live needs OPENAI_API_KEY"), "{errors}");
+}
+
+#[tokio::test]
+async fn check_policy_tells_what_is_enforced_and_what_is_not() {
+    let user = lines("check_policy", &[]).await;
+    assert_in_order(
+        &user,
+        &[
+            "Agent: Research Assistant",
+            "  allowed: gpt-4o-mini, gpt-4o",
+            "  blocked: file_delete, env_set",
+            "Network, TLS only:",
+            "Limits: 10 requests per minute",
+            "  gpt-4o-mini: ALLOWED",
+            "  gpt-3.5-turbo: BLOCKED [model_blocked] Model gpt-3.5-turbo is not allowed",
+        ],
+    );
+    assert!(
+        user.iter()
+            .any(|line| line.starts_with("Not enforced: agent.llm"))
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sekuire.yml");
+    std::fs::write(&path, "agent: { models: { allowed_models: [o3] } }").unwrap();
+    let open = lines("check_policy", &[path.to_str().unwrap()]).await;
+    assert_in_order(
+        &open,
+        &[
+            "Tools: not restricted",
+            "Network: not restricted",
+            "Limits: none",
+        ],
+    );
+
+    std::fs::write(&path, "agent: { models: { allowed: [o3] } }").unwrap();
+    let refused = output("check_policy", &[path.to_str().unwrap()]).await;
+    assert!(!refused.status.success());
+}
+
+#[tokio::test]
+async fn hyper_client_streams_what_is_allowed_and_is_refused_the_rest() {
+    assert_in_order(
+        &lines("hyper_client", &[]).await,
+        &[
+            "gpt-4o-mini: 200 OK",
+            "data: [DONE]",
+            "gpt-3.5-turbo: [model_blocked] Model gpt-3.5-turbo is not allowed",
+        ],
+    );
+}
+
+const REQWEST: [&str; 3] = [
+    r#"gpt-4o-mini: "Few, clear, kept.""#,
+    "gpt-3.5-turbo: [model_blocked] Model gpt-3.5-turbo is not allowed",
+    "stream: [tool_blocked] Tool file_delete is blocked",
+];
+
+#[tokio::test]
+async fn reqwest_client_finds_the_violation_in_errors_and_bodies() {
+    let lines = lines("reqwest_client", &[]).await;
+    assert_in_order(&lines, &REQWEST);
+    assert!(!lines.concat().contains("tool_calls"));
+}
+
+#[cfg(feature = "reqwest-middleware")]
+#[tokio::test]
+async fn reqwest_middleware_does_the_same_as_the_layer() {
+    assert_eq!(
+        lines("reqwest_middleware", &[]).await,
+        lines("reqwest_client", &[]).await
+    );
+}
+
+#[tokio::test]
+async fn gateway_embedded_answers_in_the_form_that_sdks_know() {
+    let lines = lines("gateway_embedded", &[]).await;
+    assert_in_order(
+        &lines,
+        &[
+            "200 OK",
+            "data: [DONE]",
+            "403 Forbidden",
+            r#"{"error":{"code":"model_blocked","message":"Model gpt-3.5-turbo is not allowed","param":"model","type":"policy_violation"}}"#,
+            "200 OK",
+            r#"data: {"error":{"code":"tool_blocked","message":"Tool file_delete is blocked","param":"tools","type":"policy_violation"}}"#,
+        ],
+    );
+    assert!(!lines.concat().contains("tool_calls"));
+}

@@ -1,0 +1,342 @@
+//! The policy in a reqwest-middleware client, against a server on loopback.
+
+#![cfg(test)]
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use reqwest::redirect;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use tokio::net::TcpListener;
+use tower_sekuire::{
+    Policy, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule, Seen, SekuireLayer,
+    SekuireMiddleware,
+};
+
+const POLICY: &str = "
+agent:
+  models: { allowed_models: [gpt-4o-mini], blocked_models: [gpt-3.5-turbo] }
+  toolsets: { blocked_tools: [file_delete] }
+permissions:
+  network: { allowed_domains: [127.0.0.1] }
+rate_limits:
+  per_agent: { requests_per_minute: 3 }
+";
+
+/// White space and member order that no serializer would write: what arrives can only be the bytes that were sent.
+const REQUEST: &str =
+    "{ \"messages\" : [ {\"role\":\"user\",\"content\":\"Hi\"} ],\t\"model\":\"gpt-4o-mini\"}";
+const DOCUMENT: &str = "{\"id\":\"c\", \"object\":\"chat.completion\",\"choices\":[ {\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":\"stop\"}],\n\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}";
+/// Split where no event ends.
+const STREAM: [&str; 3] = [
+    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hel",
+    "lo\"},\"finish_reason\":null}]}\n\n: keep-alive\n\ndata: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n",
+    "\ndata: [DONE]\n\n",
+];
+const FIRST_EVENT: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"On it\"},\"finish_reason\":null}]}\n\n";
+const FORBIDDEN_EVENT: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"file_delete\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n";
+
+/// A server that answers every request alike and keeps what it was sent.
+struct Server {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Document,
+    Events(&'static [&'static str]),
+    /// Redirects once, to an allowed document.
+    Redirect,
+}
+
+impl Server {
+    async fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = requests.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let kept = kept.clone();
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    let kept = kept.clone();
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await?.to_bytes();
+                        kept.lock().unwrap().push((head.headers, body));
+                        Ok::<_, hyper::Error>(reply(answer, head.uri.path()))
+                    }
+                });
+                let connection = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/v1/chat/completions", self.address)
+    }
+
+    fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn reply(answer: Answer, path: &str) -> Response<BoxBody<Bytes, Infallible>> {
+    let response = Response::builder();
+    match answer {
+        Answer::Redirect if path != "/elsewhere" => response
+            .status(StatusCode::TEMPORARY_REDIRECT)
+            .header(header::LOCATION, "/elsewhere")
+            .body(Full::default().boxed()),
+        Answer::Document | Answer::Redirect => response
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(DOCUMENT).boxed()),
+        Answer::Events(events) => {
+            let frames = events
+                .iter()
+                .map(|event| Ok(Frame::data(Bytes::from_static(event.as_bytes()))));
+            response
+                .header(header::CONTENT_TYPE, "text/event-stream")
+                .body(BodyExt::boxed(StreamBody::new(stream::iter(frames))))
+        }
+    }
+    .unwrap()
+}
+
+fn layer() -> SekuireLayer {
+    SekuireLayer::new(Policy::from_yaml(POLICY).unwrap())
+}
+
+fn governed(middleware: SekuireMiddleware) -> ClientWithMiddleware {
+    governed_over(redirect::Policy::none(), middleware)
+}
+
+fn governed_over(
+    redirects: redirect::Policy,
+    middleware: SekuireMiddleware,
+) -> ClientWithMiddleware {
+    let client = reqwest::Client::builder()
+        .redirect(redirects)
+        .build()
+        .unwrap();
+    ClientBuilder::new(client).with(middleware).build()
+}
+
+fn post(
+    client: &ClientWithMiddleware,
+    url: &str,
+    body: impl Into<reqwest::Body>,
+) -> reqwest_middleware::RequestBuilder {
+    client
+        .post(url)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+}
+
+fn violation(error: &(dyn Error + 'static)) -> PolicyViolation {
+    PolicyViolation::find(error)
+        .unwrap_or_else(|| panic!("no violation in {error:?}"))
+        .clone()
+}
+
+#[tokio::test]
+async fn an_allowed_call_passes_byte_for_byte_both_ways() {
+    let server = Server::start(Answer::Document).await;
+    let client = governed(layer().into());
+    let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
+
+    assert_eq!(answer.url().as_str(), server.url());
+    assert_eq!(answer.content_length(), Some(DOCUMENT.len() as u64));
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/json");
+    assert_eq!(answer.text().await.unwrap(), DOCUMENT);
+
+    let requests = server.requests();
+    let [(headers, body)] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    assert_eq!(body, REQUEST);
+    assert_eq!(headers[header::ACCEPT_ENCODING], "identity");
+    assert_eq!(headers[header::CONTENT_LENGTH], REQUEST.len().to_string());
+}
+
+#[tokio::test]
+async fn a_streaming_request_body_is_judged_and_sent_on() {
+    let server = Server::start(Answer::Document).await;
+    let client = governed(layer().into());
+    let (first, second) = REQUEST.split_at(20);
+    let body = reqwest::Body::wrap_stream(stream::iter([Ok::<_, Infallible>(first), Ok(second)]));
+    post(&client, &server.url(), body).send().await.unwrap();
+    assert_eq!(server.requests()[0].1, REQUEST);
+
+    let body = reqwest::Body::wrap_stream(stream::iter([Err::<Bytes, _>("gone")]));
+    let error = post(&client, &server.url(), body).send().await.unwrap_err();
+    assert!(error.is_body(), "{error:?}");
+    assert!(PolicyViolation::find(&error).is_none());
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_allowed_stream_passes_byte_for_byte() {
+    let server = Server::start(Answer::Events(&STREAM)).await;
+    let client = governed(layer().into());
+    let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
+    assert_eq!(answer.url().as_str(), server.url());
+    assert_eq!(answer.text().await.unwrap(), STREAM.concat());
+}
+
+#[tokio::test]
+async fn a_blocked_model_is_refused_before_anything_is_sent() {
+    let server = Server::start(Answer::Document).await;
+    let client = governed(layer().into());
+    let request = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
+    let error = post(&client, &server.url(), request)
+        .send()
+        .await
+        .unwrap_err();
+
+    assert!(error.is_middleware());
+    assert_eq!(error.to_string(), "the policy refused the call");
+    let found = violation(&error);
+    assert_eq!(
+        found.to_string(),
+        "[model_blocked] Model gpt-3.5-turbo is not allowed"
+    );
+    assert_eq!(found.seen(), Seen::Request);
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_off_the_list_is_refused_by_the_head_alone() {
+    let server = Server::start(Answer::Document).await;
+    let client = governed(layer().into());
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let error = post(&client, &url, REQUEST).send().await.unwrap_err();
+    assert_eq!(violation(&error).rule(), Rule::NetworkNotAllowed);
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_forbidden_tool_ends_the_stream_and_never_leaves() {
+    let server = Server::start(Answer::Events(&[FIRST_EVENT, FORBIDDEN_EVENT])).await;
+    let client = governed(layer().into());
+    let mut answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
+
+    let mut received = Vec::new();
+    let error = loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => received.extend_from_slice(&chunk),
+            Ok(None) => panic!("the stream ended well"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(received, FIRST_EVENT.as_bytes());
+    let found = violation(&error);
+    assert_eq!(
+        found.to_string(),
+        "[tool_blocked] Tool file_delete is blocked"
+    );
+    assert_eq!(found.seen(), Seen::Event(2));
+}
+
+#[tokio::test]
+async fn the_rate_limit_is_shared_with_the_layer_it_was_made_from() {
+    let server = Server::start(Answer::Document).await;
+    let enforcer = PolicyEnforcer::new(Policy::from_yaml(POLICY).unwrap());
+    let layer = SekuireLayer::from_enforcer(enforcer.clone());
+    let client = governed(SekuireMiddleware::new(&layer));
+
+    enforcer.enforce_rate_limit(RateLimit::Request).unwrap();
+    for _ in 0..2 {
+        post(&client, &server.url(), REQUEST).send().await.unwrap();
+    }
+    let error = post(&client, &server.url(), REQUEST)
+        .send()
+        .await
+        .unwrap_err();
+    let found = violation(&error);
+    assert_eq!(
+        found.message(),
+        "Rate limit exceeded: 3 requests per minute"
+    );
+    assert!(found.retry_after().is_some());
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn refusals_are_openai_answers_when_asked_for() {
+    let server = Server::start(Answer::Events(&[FIRST_EVENT, FORBIDDEN_EVENT])).await;
+    let client = governed(layer().respond(Respond::OpenAi).into());
+
+    let request = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
+    let answer = post(&client, &server.url(), request).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(answer.url().as_str(), server.url());
+    assert_eq!(answer.headers()["x-should-retry"], "false");
+    assert!(answer.extensions().get::<PolicyViolation>().is_some());
+    let body: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "model_blocked");
+
+    let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    let error = text.strip_prefix(FIRST_EVENT).unwrap();
+    assert!(error.starts_with("data: {\"error\":"), "{error}");
+    assert!(error.contains("\"code\":\"tool_blocked\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_redirect_does_not_lead_past_the_policy() {
+    let server = Server::start(Answer::Redirect).await;
+    for redirects in [redirect::Policy::none(), redirect::Policy::limited(3)] {
+        let client = governed_over(redirects, layer().into());
+        let error = post(&client, &server.url(), REQUEST)
+            .send()
+            .await
+            .unwrap_err();
+        assert_eq!(violation(&error).rule(), Rule::ResponseUnreadable);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_runs_no_model_passes_as_it_is() {
+    let server = Server::start(Answer::Document).await;
+    let client = governed(layer().into());
+    let url = server.url().replace("chat/completions", "models");
+    let answer = client
+        .get(&url)
+        .header("accept-encoding", "br")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.url().as_str(), url);
+    assert_eq!(answer.text().await.unwrap(), DOCUMENT);
+    assert_eq!(
+        server.requests()[0].0[header::ACCEPT_ENCODING],
+        "br",
+        "the head is the caller's own"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_no_violation() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let client = governed(layer().into());
+    let url = format!("http://{address}/v1/chat/completions");
+    let error = post(&client, &url, REQUEST).send().await.unwrap_err();
+    assert!(error.is_connect());
+    assert!(PolicyViolation::find(&error).is_none());
+}
