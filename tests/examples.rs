@@ -30,6 +30,14 @@ static BINARIES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
         .args(["--message-format", "json", "--features"])
         .arg(features.join(","))
         .stderr(Stdio::inherit());
+    // What cargo tells this test of its package, some build scripts would take for a change and build anew.
+    for (name, _) in std::env::vars_os() {
+        let of_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
