@@ -1,0 +1,78 @@
+//! A driver for callgrind: one kind of call, so many times, and nothing else.
+//!
+//! ```text
+//! cargo run --release --example callgrind_stream -- text 12 [sekuire|RIVAL] [event|16KiB|37B|1B]
+//! cargo run --release --example callgrind_stream -- 20KB 12 [sekuire|PARSER]
+//! ```
+//!
+//! The corpora are those of the benches: `text`, `usage`, `escaped`, `tools`, `json-1k`, `json-20k`, and the requests
+//! `1KB`, `20KB`, `1MB`. A rival is a name from the benches' output, or `bare forward`.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a driver that can't go on must stop"
+)]
+
+#[path = "../corpus/mod.rs"]
+mod corpus;
+#[path = "../drive/mod.rs"]
+mod drive;
+#[path = "../parsers/mod.rs"]
+mod parsers;
+#[expect(dead_code, reason = "the benches use the rest")]
+#[path = "../rivals/mod.rs"]
+mod rivals;
+
+use corpus::{Exchange, FRAMINGS, Found};
+use drive::{Server, head, length, send};
+use parsers::PARSERS;
+use rivals::{FORWARD, RIVALS, SEKUIRE};
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let name = words.next().unwrap_or_else(|| "text".to_owned());
+    let runs: usize = words
+        .next()
+        .map_or(12, |runs| runs.parse().expect("the number of runs"));
+    let way = words.next().unwrap_or_else(|| SEKUIRE.to_owned());
+    let framing = words.next().unwrap_or_else(|| "event".to_owned());
+    let framing = FRAMINGS
+        .into_iter()
+        .find(|(name, _)| *name == framing)
+        .expect("a known framing")
+        .1;
+    let exchange = corpus::exchange(&name).unwrap_or_else(|| Exchange {
+        request: corpus::request(&name).expect("a known corpus"),
+        content_type: "",
+        pieces: Vec::new(),
+        found: Found::default(),
+    });
+    let mut bare = match exchange.content_type {
+        "" => Server::silent(),
+        content_type => Server::new(content_type, exchange.frames(framing)),
+    };
+    let mut governed = bare.governed();
+    let (head, request) = (head(), &exchange.request);
+    let rival = RIVALS.into_iter().find(|(name, _)| *name == way);
+    let parser = PARSERS.into_iter().find(|(name, _)| *name == way);
+    for _ in 0..runs {
+        if way == SEKUIRE {
+            length(send(&mut governed, &head, request));
+        } else if way == FORWARD {
+            length(send(&mut bare, &head, request));
+        } else if let Some((_, rival)) = rival {
+            rival(send(&mut bare, &head, request));
+        } else {
+            let (_, parse) = parser.expect("a known rival or parser");
+            assert!(parse(request).is_allowed());
+            length(send(&mut bare, &head, request));
+        }
+    }
+    println!(
+        "{runs} x {name}, {way}: {} events of {} bytes, a request of {} bytes",
+        exchange.found.events,
+        exchange.answer().len(),
+        request.len(),
+    );
+}
