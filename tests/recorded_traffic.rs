@@ -2,6 +2,14 @@
 //!
 //! The recordings lie beside the repository, where they are present; the crate's own fixtures have the same form.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test program fails by panicking"
+)]
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
