@@ -152,6 +152,8 @@
 
 mod audit;
 mod body;
+#[cfg(feature = "decompression")]
+mod decompression;
 mod enforcer;
 mod exchange;
 mod future;
@@ -168,6 +170,8 @@ mod wire;
 
 pub use audit::{Decision, End, Phase, Verdict};
 pub use body::ResponseBody;
+#[cfg(feature = "decompression")]
+pub use decompression::{Decoded, DecodedBody, DecodedFuture, DecompressingLayer};
 pub use enforcer::{LimitUsage, Mode, PolicyEnforcer, RateLimit};
 pub use future::{HttpResponse, ResponseFuture};
 #[cfg(feature = "reqwest-middleware")]

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{Response, request, response};
 
+use crate::BoxError;
 use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
 use crate::exchange::{Answer, Exchange};
@@ -118,10 +119,10 @@ pub(crate) fn receive<R>(
 
 impl Receipt {
     /// Judges the collected answer.
-    pub(crate) fn judge<R, E>(
+    pub(crate) fn judge<R, E: Into<BoxError>>(
         mut self: Box<Self>,
         whole: Result<(), Uncollected<E>>,
-    ) -> Result<Governed<R>, Stop<E>> {
+    ) -> Result<Governed<R>, Stop<BoxError>> {
         match whole {
             Ok(()) => {
                 let (body, trailers) = self.collected.finish();
@@ -139,6 +140,11 @@ impl Receipt {
                 ))
             }
             Err(Uncollected::Failed(error)) => {
+                let error = error.into();
+                // A body below may refuse too, such as one that decodes.
+                if let Some(violation) = PolicyViolation::find(&*error).cloned() {
+                    self.exchange.refuse_answer(violation)?;
+                }
                 self.exchange.broken();
                 Err(Stop::Failed(error))
             }

@@ -278,10 +278,20 @@ impl Stream {
                 ),
             },
             Some(Err(error)) => {
+                let error = error.into();
                 self.gate.discard();
                 self.exchange.progress(self.gate.reader());
-                self.exchange.broken();
-                self.last = Some(Last::Failed(error.into()));
+                // A body below may refuse too, such as one that decodes.
+                let refused = PolicyViolation::find(&*error).cloned();
+                self.last = Some(
+                    match refused.map(|violation| self.exchange.refuse_answer(violation)) {
+                        Some(Err(violation)) => self.cut_off(violation),
+                        Some(Ok(())) | None => {
+                            self.exchange.broken();
+                            Last::Failed(error)
+                        }
+                    },
+                );
                 return true;
             }
             None => (self.gate.finish(&mut self.exchange), None),
