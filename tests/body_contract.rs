@@ -115,10 +115,10 @@ fn endings() -> Vec<(&'static str, &'static str, Vec<Step>, End)> {
             SSE,
             vec![
                 Step::Pending,
-                Step::data(text[..9].to_owned()),
+                Step::data(text.get(..9).unwrap().to_owned()),
                 Step::Pending,
                 Step::data(""),
-                Step::data(text[9..].to_owned()),
+                Step::data(text.get(9..).unwrap().to_owned()),
                 Step::data(chat::DONE),
                 Step::Pending,
                 Step::Trailers(trailers()),
@@ -397,11 +397,11 @@ fn a_task_is_woken_when_more_comes() {
     };
     let event = chat::text("a");
     assert!(poll(&first).is_pending());
-    run(sender.send_data(Bytes::from(event[..5].to_owned()))).unwrap();
+    run(sender.send_data(Bytes::from(event.get(..5).unwrap().to_owned()))).unwrap();
     assert_eq!(first.count(), 1);
     // Half an event: taken in, nothing to release. The task may have moved to another waker by now.
     assert!(poll(&second).is_pending());
-    run(sender.send_data(Bytes::from(event[5..].to_owned()))).unwrap();
+    run(sender.send_data(Bytes::from(event.get(5..).unwrap().to_owned()))).unwrap();
     assert_eq!((first.count(), second.count()), (1, 1));
     let Poll::Ready(Some(Ok(frame))) = poll(&second) else {
         panic!("an event leaves in the poll in which its last byte came");

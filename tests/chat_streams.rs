@@ -117,7 +117,7 @@ fn recorded() -> Vec<Recording> {
             ),
             status: notes
                 .strip_prefix("HTTP ")
-                .map_or(200, |status| status[..3].parse().unwrap()),
+                .map_or(200, |status| status.get(..3).unwrap().parse().unwrap()),
             body: fs::read(folder.join(file)).unwrap().into(),
             tools: names,
             tokens: tokens.parse().ok(),

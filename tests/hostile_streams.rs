@@ -1287,7 +1287,7 @@ fn a_connection_that_breaks_off_inside_an_event_releases_nothing_of_it() {
     let (text, call) = (chat::text("a"), evil());
     for at in 0..call.len() {
         for last in [Some(Step::Fail), None] {
-            let mut steps = vec![Step::data(format!("{text}{}", &call[..at]))];
+            let mut steps = vec![Step::data(format!("{text}{}", call.get(..at).unwrap()))];
             let broke = last.is_some();
             steps.extend(last);
             let upstream = Upstream::steps(200, "text/event-stream", steps);

@@ -208,7 +208,7 @@ async fn a_connection_that_ends_inside_an_event_releases_nothing_of_it() {
     let text = chat::text("a");
     let evil = evil();
     for part in [1, 6, evil.len() / 2, evil.len() - 2, evil.len() - 1] {
-        let event = format!("{text}{}", &evil[..part]);
+        let event = format!("{text}{}", evil.get(..part).unwrap());
         let begun = chunked_stream_head() + &chunk(&event);
         for (name, acts) in [
             ("reset", vec![write(begun.clone()), Act::Wait, Act::Reset]),
@@ -322,7 +322,7 @@ async fn error_answers_pass_when_they_hold_no_call() {
         );
         assert_eq!(outcome.text(), body, "{status} {kind}");
         let head = outcome.head.unwrap();
-        assert_eq!(head.status.as_str(), &status[..3]);
+        assert!(status.starts_with(head.status.as_str()));
         assert_eq!(
             head.headers.contains_key("retry-after"),
             kind.contains("retry-after")

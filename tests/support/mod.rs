@@ -1,9 +1,5 @@
 //! What the test programs share: a scripted service to put below the layer, and a client that polls it by hand.
 
-#![expect(
-    clippy::allow_attributes,
-    reason = "whether the attribute below is needed differs from one test program to the next"
-)]
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::collections::VecDeque;
