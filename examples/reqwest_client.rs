@@ -30,10 +30,10 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     // From the top: reqwest's request as an `http` one, the policy, and back again for the client.
     let client = ServiceBuilder::new()
-        .filter(|request| http::Request::try_from(request).map_err(BoxError::from))
+        .filter(|request: reqwest::Request| http::Request::try_from(request))
         .layer(SekuireLayer::new(Policy::from_path(POLICY)?))
         .map_response(http::Response::<reqwest::Body>::from)
-        .filter(|request| reqwest::Request::try_from(request).map_err(BoxError::from))
+        .filter(|request: http::Request<_>| reqwest::Request::try_from(request))
         .service(reqwest.clone());
 
     let ask = |model: &str, question: &str, stream: bool| {
