@@ -31,7 +31,7 @@ use crate::violation::{PolicyViolation, Rule, Seen};
 /// streams pass through event by event.
 ///
 /// A refused call fails with an error in which [`PolicyViolation::find`] finds the reason, and so does the body of a
-/// stream that is cut off; with [`Respond::OpenAi`] both become what an OpenAI server would answer.
+/// stream that is cut off; with [`Respond::OpenAi`](crate::Respond::OpenAi) both become what an OpenAI server would answer.
 ///
 /// ```
 /// use reqwest_middleware::ClientBuilder;
