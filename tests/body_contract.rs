@@ -538,7 +538,7 @@ fn a_refused_request_reaches_nobody_and_drops_its_body() {
     let server = tower::service_fn(|_: Request<Sealed>| async {
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
     });
-    let request = Request::post("https://api.openai.com/v1/responses")
+    let request = Request::post("https://api.openai.com/v1/batches")
         .body(Sealed)
         .unwrap();
     let error = run(stand().around(server).oneshot(request)).unwrap_err();

@@ -94,12 +94,12 @@ fn a_key_has_one_value() {
         r#"{"model":"o3","model":"gpt-4o"}"#,
         r#"{"model":"gpt-4o","model":"gpt-4o"}"#,
     ] {
-        refused(Rule::RequestUnreadable, "B01", body);
+        refused(Rule::RequestUnreadable, "", body);
     }
-    refused(Rule::ModelNotAllowed, "B02", r#"{"mod\u0065l":"o3"}"#);
+    refused(Rule::ModelNotAllowed, "", r#"{"mod\u0065l":"o3"}"#);
     refused(
         Rule::RequestUnreadable,
-        "B03",
+        "",
         r#"{"model":"gpt-4o","mod\u0065l":"o3"}"#,
     );
     for key in [
@@ -117,18 +117,18 @@ fn a_key_has_one_value() {
     ] {
         refused(
             Rule::RequestUnreadable,
-            "B04",
+            "",
             with(&format!(r#""{key}":null"#)),
         );
     }
     refused(
         Rule::RequestUnreadable,
-        "B04 alone",
+        "alone",
         r#"{"Model":"gpt-4o","messages":[]}"#,
     );
     refused(
         Rule::RequestUnreadable,
-        "B04 in a tool",
+        "in a tool",
         with(r#""tools":[{"type":"function","function":{"name":"safe","Name":"evil"}}]"#),
     );
     refused(
@@ -138,7 +138,7 @@ fn a_key_has_one_value() {
     );
     // The names of a tool's parameters are the caller's own.
     sent(
-        "B04 in a schema",
+        "in a schema",
         &with(
             r#""tools":[{"type":"function","function":{"name":"safe","parameters":{"properties":{"Name":{},"name":{},"model":{},"Model":{}}}}}]"#,
         ),
@@ -166,7 +166,7 @@ fn a_model_is_compared_as_it_stands() {
         "gpt-4o,o3",
     ] {
         let body = json!({"model": model, "messages": []}).to_string();
-        refused(Rule::ModelNotAllowed, "B05 B06", body);
+        refused(Rule::ModelNotAllowed, "", body);
     }
     for model in [
         json!(["gpt-4o"]),
@@ -176,9 +176,9 @@ fn a_model_is_compared_as_it_stands() {
         json!(true),
     ] {
         let body = json!({"model": model, "messages": []}).to_string();
-        refused(Rule::RequestUnreadable, "B07", body);
+        refused(Rule::RequestUnreadable, "", body);
     }
-    refused(Rule::ModelNotAllowed, "B07 absent", r#"{"messages":[]}"#);
+    refused(Rule::ModelNotAllowed, "absent", r#"{"messages":[]}"#);
     for more in [
         r#""models":["o3"]"#,
         r#""models":["gpt-4o","o3"]"#,
@@ -186,9 +186,9 @@ fn a_model_is_compared_as_it_stands() {
         r#""route":"fallback""#,
         r#""extra_body":{"model":"o3"}"#,
     ] {
-        refused(Rule::ModelNotAllowed, "B08", with(more));
+        refused(Rule::ModelNotAllowed, "", with(more));
     }
-    sent("B08 allowed ones", &with(r#""models":["gpt-4o"]"#));
+    sent("allowed ones", &with(r#""models":["gpt-4o"]"#));
 }
 
 #[test]
@@ -224,14 +224,14 @@ fn only_json_in_utf_8_is_read() {
         [b"\xff\xfe".to_vec(), little].concat(),
         wild,
     ] {
-        refused(Rule::RequestUnreadable, "B10 B11", body);
+        refused(Rule::RequestUnreadable, "", body);
     }
     for member in [r#""x":"\ud800""#, r#""x":"\udc00\ud800""#, r#""\ud800":1"#] {
-        refused(Rule::RequestUnreadable, "B11", with(member));
+        refused(Rule::RequestUnreadable, "", with(member));
     }
     refused(
         Rule::ModelNotAllowed,
-        "B11",
+        "",
         r#"{"model":"gpt-4o\u0000","messages":[]}"#,
     );
     for body in [
@@ -250,7 +250,7 @@ fn only_json_in_utf_8_is_read() {
         "{\"model\":\"gpt-4o\"\u{a0},\"messages\":[]}",
         r#"{"model":"gpt-4o","x":1e999}"#,
     ] {
-        refused(Rule::RequestUnreadable, "B12", body);
+        refused(Rule::RequestUnreadable, "", body);
     }
     for body in [
         "[]",
@@ -263,7 +263,7 @@ fn only_json_in_utf_8_is_read() {
         " ",
         "\n\t\r ",
     ] {
-        refused(Rule::RequestUnreadable, "B14", body);
+        refused(Rule::RequestUnreadable, "", body);
     }
 }
 
@@ -276,15 +276,15 @@ fn nesting_is_bounded() {
             "]".repeat(depth)
         ))
     };
-    refused(Rule::RequestUnreadable, "B13", "[".repeat(100_000));
+    refused(Rule::RequestUnreadable, "", "[".repeat(100_000));
     refused(
         Rule::RequestUnreadable,
-        "B13",
+        "",
         with(&format!(r#""x":{}"#, "{\"a\":".repeat(100_000))),
     );
-    refused(Rule::RequestUnreadable, "B13", nested(200));
-    refused(Rule::RequestUnreadable, "B13", nested(128));
-    sent("B13", &nested(127));
+    refused(Rule::RequestUnreadable, "", nested(200));
+    refused(Rule::RequestUnreadable, "", nested(128));
+    sent("", &nested(127));
 }
 
 #[test]
@@ -314,10 +314,10 @@ fn headers_that_change_how_a_body_is_read_are_refused() {
         assert_eq!(
             set("content-encoding", encoding),
             Some(Rule::RequestUnreadable),
-            "B15 {encoding}"
+            "{encoding}"
         );
     }
-    assert_eq!(set("content-encoding", "identity"), None, "B15 identity");
+    assert_eq!(set("content-encoding", "identity"), None, "identity");
     for kind in [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -333,7 +333,7 @@ fn headers_that_change_how_a_body_is_read_are_refused() {
         assert_eq!(
             set("content-type", kind),
             Some(Rule::RequestUnreadable),
-            "B17 {kind}"
+            "{kind}"
         );
     }
     for kind in [
@@ -341,18 +341,18 @@ fn headers_that_change_how_a_body_is_read_are_refused() {
         "Application/JSON",
         "application/json;charset=\"UTF-8\"",
     ] {
-        assert_eq!(set("content-type", kind), None, "B17 {kind}");
+        assert_eq!(set("content-type", kind), None, "{kind}");
     }
     let missing = send(&|request| {
         request.headers_mut().remove("content-type");
     });
-    assert_eq!(missing, Some(Rule::RequestUnreadable), "B17 missing");
+    assert_eq!(missing, Some(Rule::RequestUnreadable), "missing");
     let twice = send(&|request| {
         request
             .headers_mut()
             .append("content-type", "application/json".parse().unwrap());
     });
-    assert_eq!(twice, Some(Rule::RequestUnreadable), "B17 twice");
+    assert_eq!(twice, Some(Rule::RequestUnreadable), "twice");
     for name in [
         "x-http-method-override",
         "x-http-method",
@@ -361,13 +361,13 @@ fn headers_that_change_how_a_body_is_read_are_refused() {
         let found = send(&|request| {
             request.headers_mut().insert(name, "GET".parse().unwrap());
         });
-        assert_eq!(found, Some(Rule::RequestUnreadable), "B22 {name}");
+        assert_eq!(found, Some(Rule::RequestUnreadable), "{name}");
     }
     for protocol in ["websocket", "h2c", "TLS/1.0"] {
         assert_eq!(
             set("upgrade", protocol),
             Some(Rule::EndpointNotAllowed),
-            "B21 {protocol}"
+            "{protocol}"
         );
     }
     let framed_twice = send(&|request| {
@@ -378,7 +378,7 @@ fn headers_that_change_how_a_body_is_read_are_refused() {
             .headers_mut()
             .insert("transfer-encoding", "chunked".parse().unwrap());
     });
-    assert_eq!(framed_twice, Some(Rule::RequestUnreadable), "B19");
+    assert_eq!(framed_twice, Some(Rule::RequestUnreadable), "");
 }
 
 #[test]
@@ -483,8 +483,8 @@ fn a_body_of_unknown_length_is_collected_up_to_the_cap() {
     let small = layer.clone().request_cap(body.len() - 1);
     for steps in [bytes().collect(), vec![Step::data(body)]] {
         let (received, result) = send_piecewise(&small, steps);
-        assert_eq!(violated(&result), Rule::RequestUnreadable, "B20");
-        assert!(received.is_empty(), "B20");
+        assert_eq!(violated(&result), Rule::RequestUnreadable, "");
+        assert!(received.is_empty(), "");
     }
 }
 
@@ -498,7 +498,7 @@ fn a_body_that_breaks_off_is_not_sent_in_part() {
             Step::Fail,
         ],
     );
-    assert!(received.is_empty(), "B20");
+    assert!(received.is_empty(), "");
     assert_eq!(result.unwrap_err().to_string(), "the connection was reset");
 }
 
@@ -544,11 +544,13 @@ fn only_documented_methods_reach_an_endpoint() {
     ] {
         let mut request = request(r#"{"model":"gpt-4o","messages":[]}"#);
         *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
-        assert_eq!(
-            rule(&stand(), request),
-            Some(Rule::EndpointNotAllowed),
-            "B22 {method}"
-        );
+        // Stored completions are listed by GET, which has no body.
+        let expected = if method == "GET" {
+            Rule::RequestUnreadable
+        } else {
+            Rule::EndpointNotAllowed
+        };
+        assert_eq!(rule(&stand(), request), Some(expected), "{method}");
     }
 }
 
@@ -584,7 +586,7 @@ fn a_path_that_servers_could_normalise_is_refused() {
         assert_eq!(
             rule(&stand(), request),
             Some(Rule::EndpointNotAllowed),
-            "B23 B25 {path}"
+            "{path}"
         );
     }
     // The same decision as for the plain path, one way and the other.
@@ -595,16 +597,12 @@ fn a_path_that_servers_could_normalise_is_refused() {
         "/chat/completions",
     ] {
         let url = format!("https://api.openai.com{path}");
-        assert_eq!(
-            rule(&stand(), request_to(&url, allowed)),
-            None,
-            "B23 {path}"
-        );
+        assert_eq!(rule(&stand(), request_to(&url, allowed)), None, "{path}");
         let denied = request_to(&url, r#"{"model":"o3","messages":[]}"#);
         assert_eq!(
             rule(&stand(), denied),
             Some(Rule::ModelNotAllowed),
-            "B23 {path}"
+            "{path}"
         );
     }
 }
@@ -623,13 +621,13 @@ fn a_query_changes_nothing() {
             &upstream,
             request_to(&url, r#"{"model":"gpt-4o","messages":[]}"#),
         );
-        assert!(outcome.error.is_none(), "B24 {query}");
-        assert_eq!(upstream.received()[0].0.uri.query(), Some(query), "B24");
+        assert!(outcome.error.is_none(), "{query}");
+        assert_eq!(upstream.received()[0].0.uri.query(), Some(query), "");
         let denied = request_to(&url, r#"{"model":"o3","messages":[]}"#);
         assert_eq!(
             rule(&stand(), denied),
             Some(Rule::ModelNotAllowed),
-            "B24 {query}"
+            "{query}"
         );
     }
 }
@@ -644,7 +642,7 @@ fn network_rules_know_where_a_request_goes() {
         "https://API.OpenAI.com:443/v1/chat/completions",
         "https://api.openai.com./v1/chat/completions",
     ] {
-        assert_eq!(to(url), None, "B26 {url}");
+        assert_eq!(to(url), None, "{url}");
     }
     for (url, expected) in [
         (
@@ -677,7 +675,7 @@ fn network_rules_know_where_a_request_goes() {
             Rule::RequestUnreadable,
         ),
     ] {
-        assert_eq!(to(url), Some(expected), "B26 {url}");
+        assert_eq!(to(url), Some(expected), "{url}");
     }
     let with_host = |host: &[&'static str]| {
         let mut request = request(body);
@@ -691,17 +689,17 @@ fn network_rules_know_where_a_request_goes() {
     assert_eq!(
         with_host(&["evil.example"]),
         Some(Rule::RequestUnreadable),
-        "B26"
+        ""
     );
     assert_eq!(
         with_host(&["api.openai.com:8443"]),
         Some(Rule::RequestUnreadable),
-        "B26"
+        ""
     );
     assert_eq!(
         with_host(&["api.openai.com", "evil.example"]),
         Some(Rule::RequestUnreadable),
-        "B26"
+        ""
     );
 }
 
@@ -721,19 +719,19 @@ fn a_deployment_is_a_model_too() {
     };
     assert_eq!(to("gpt-4o", None), None);
     assert_eq!(to("gpt-4o", Some("gpt-4o")), None);
-    assert_eq!(to("o3", Some("gpt-4o")), Some(Rule::ModelNotAllowed), "B27");
-    assert_eq!(to("o3", None), Some(Rule::ModelNotAllowed), "B27");
-    assert_eq!(to("gpt-4o", Some("o3")), Some(Rule::ModelNotAllowed), "B28");
+    assert_eq!(to("o3", Some("gpt-4o")), Some(Rule::ModelNotAllowed), "");
+    assert_eq!(to("o3", None), Some(Rule::ModelNotAllowed), "");
+    assert_eq!(to("gpt-4o", Some("o3")), Some(Rule::ModelNotAllowed), "");
     assert_eq!(
         to("GPT-4o", Some("gpt-4o")),
         Some(Rule::ModelNotAllowed),
-        "B29"
+        ""
     );
     for odd in ["gpt%2D4o", "gpt-4o/../o3", ""] {
         assert_eq!(
             to(odd, Some("gpt-4o")),
             Some(Rule::EndpointNotAllowed),
-            "B29 {odd}"
+            "{odd}"
         );
     }
 }
@@ -765,7 +763,11 @@ fn a_tool_is_found_in_every_place_that_names_one() {
         r#""plugins":[{"id":"web"}]"#,
         r#""search_parameters":{"mode":"on"}"#,
     ] {
-        refused(Rule::ToolNotAllowed, "B32-B35", with(carrier));
+        refused(
+            Rule::ToolNotAllowed,
+            "a switch for a hosted tool",
+            with(carrier),
+        );
     }
     for carrier in [
         r#""tools":[{"type":"function","function":{}}]"#,
@@ -777,7 +779,7 @@ fn a_tool_is_found_in_every_place_that_names_one() {
         r#""function_call":"evil""#,
         r#""functions":[{}]"#,
     ] {
-        refused(Rule::RequestUnreadable, "B33 B34", with(carrier));
+        refused(Rule::RequestUnreadable, "", with(carrier));
     }
     for absent in [
         r#""tools":null"#,
@@ -809,11 +811,11 @@ fn the_forms_of_a_hosted_tool_are_one_entry() {
         assert_eq!(
             rule(&blocked, request(with(carrier))),
             Some(Rule::ToolBlocked),
-            "B34 B35 {carrier}"
+            "{carrier}"
         );
     }
     let unknown = request(with(r#""tools":[{"type":"brand_new_tool"}]"#));
-    assert_eq!(rule(&blocked, unknown), Some(Rule::ToolNotAllowed), "B34");
+    assert_eq!(rule(&blocked, unknown), Some(Rule::ToolNotAllowed), "");
 }
 
 #[test]
@@ -821,17 +823,17 @@ fn stream_is_a_boolean() {
     for value in [r#""true""#, "1", r#""false""#, "[true]", "{}"] {
         refused(
             Rule::RequestUnreadable,
-            "B43",
+            "",
             with(&format!(r#""stream":{value}"#)),
         );
     }
     refused(
         Rule::RequestUnreadable,
-        "B43",
+        "",
         with(r#""stream":false,"stream":true"#),
     );
     for value in ["true", "false", "null"] {
-        sent("B43", &with(&format!(r#""stream":{value}"#)));
+        sent("", &with(&format!(r#""stream":{value}"#)));
     }
 }
 
@@ -852,7 +854,7 @@ fn a_tools_name_is_compared_as_it_stands() {
         "ｓafe",
     ] {
         let body = json!({"model": "gpt-4o", "messages": [], "tools": [{"type": "function", "function": {"name": name}}]});
-        refused(Rule::ToolNotAllowed, "B46", body.to_string());
+        refused(Rule::ToolNotAllowed, "", body.to_string());
     }
     for name in [
         json!(12),
@@ -862,7 +864,7 @@ fn a_tools_name_is_compared_as_it_stands() {
         json!(true),
     ] {
         let body = json!({"model": "gpt-4o", "messages": [], "tools": [{"type": "function", "function": {"name": name}}]});
-        refused(Rule::RequestUnreadable, "B46", body.to_string());
+        refused(Rule::RequestUnreadable, "", body.to_string());
     }
 }
 
@@ -874,9 +876,9 @@ fn what_is_refused_is_shown_escaped_and_cut() {
         outcome.violation().unwrap().clone()
     };
     let long = violation(&"x".repeat(1_000_000));
-    assert_eq!(long.rule(), Rule::ToolNotAllowed, "B47");
-    assert!(long.to_string().len() < 400, "B47");
-    assert!(long.value().unwrap().chars().count() <= 129, "B47");
+    assert_eq!(long.rule(), Rule::ToolNotAllowed, "");
+    assert!(long.to_string().len() < 400, "");
+    assert!(long.value().unwrap().chars().count() <= 129, "");
     let forged = violation("x\r\n\r\ndata: {\u{202e}");
     assert!(
         !forged.to_string().contains(['\r', '\n', '\u{202e}']),
@@ -889,13 +891,13 @@ fn there_is_an_end_to_tools() {
     let tools: Vec<Value> =
         vec![json!({"type": "function", "function": {"name": "safe"}}); 100_000];
     let body = json!({"model": "gpt-4o", "messages": [], "tools": tools});
-    refused(Rule::RequestUnreadable, "B47", body.to_string());
+    refused(Rule::RequestUnreadable, "", body.to_string());
 }
 
 #[test]
 fn tools_that_the_conversation_names_pass() {
     sent(
-        "B45",
+        "",
         &with(r#""x":0,"user":"u""#).replace(
             r#""messages":[]"#,
             r#""messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"evil","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"x"}]"#,
@@ -911,15 +913,11 @@ fn endpoints_that_are_not_read_are_refused_and_neutral_ones_pass() {
         rule(&stand(), request)
     };
     for (method, path) in [
-        ("POST", "/v1/responses"),
-        ("POST", "/v1/embeddings"),
-        ("POST", "/v1/completions"),
         ("POST", "/v1/batches"),
-        ("POST", "/v1/files"),
+        ("POST", "/v1/uploads"),
+        ("POST", "/v1/containers"),
         ("POST", "/v1/realtime/client_secrets"),
         ("POST", "/v1/chatkit/sessions"),
-        ("GET", "/v1/chat/completions/abc"),
-        ("GET", "/v1/responses/resp_1"),
         ("POST", "/v1/something/new"),
     ] {
         assert_eq!(
@@ -938,11 +936,11 @@ fn endpoints_that_are_not_read_are_refused_and_neutral_ones_pass() {
     }
     let opened = stand().with(|layer| {
         layer
-            .open_endpoint("POST /embeddings")
+            .open_endpoint("POST /batches")
             .base_path("/tenants/a/v1")
     });
     assert_eq!(
-        rule(&opened, request_to("https://x/v1/embeddings", "not json")),
+        rule(&opened, request_to("https://x/v1/batches", "not json")),
         None
     );
     let tenant = "https://x/tenants/a/v1/chat/completions";

@@ -148,24 +148,24 @@ fn a_name_has_one_meaning_for_every_client() {
     let in_time = named("0", "safe");
     chat_streams([
         case(
-            "B60 split, where its first part is no allowed name",
+            "split, where its first part is no allowed name",
             format!("{hello}{}{}{done}", named("0", "sa"), named("0", "fe")),
             Refused(Rule::ToolNotAllowed, hello.clone()),
         ),
         case(
-            "B61 another name at the same index",
+            "another name at the same index",
             format!("{hello}{safe}{}{done}", named("0", "evil")),
             Refused(Rule::ResponseUnreadable, format!("{hello}{safe}")),
         ),
         case(
-            "B61 both in one chunk",
+            "both in one chunk",
             piece(
                 r#"{"index":0,"function":{"name":"safe"}},{"index":0,"function":{"name":"evil"}}"#,
             ),
             unreadable(),
         ),
         case(
-            "B61 with a new id",
+            "with a new id",
             format!(
                 "{safe}{}",
                 piece(r#"{"index":0,"id":"other","function":{"name":"evil","arguments":""}}"#)
@@ -173,65 +173,61 @@ fn a_name_has_one_meaning_for_every_client() {
             Refused(Rule::ResponseUnreadable, safe.clone()),
         ),
         case(
-            "B61 two names in one object",
+            "two names in one object",
             piece(r#"{"index":0,"name":"safe","function":{"name":"evil"}}"#),
             unreadable(),
         ),
         case(
-            "B62 said again",
+            "said again",
             format!("{safe}{again}{done}"),
             Changed(format!("{safe}{once}{done}")),
         ),
         case(
-            "B62 said again, twice",
+            "said again, twice",
             format!("{safe}{again}{again}{done}"),
             Changed(format!("{safe}{once}{once}{done}")),
         ),
         case(
-            "B63 forbidden, then empty",
+            "forbidden, then empty",
             format!("{}{}", evil(), named("0", "")),
             not_allowed(),
         ),
         case(
-            "B63 then empty",
+            "then empty",
             format!("{safe}{}{done}", named("0", "")),
             Untouched,
         ),
         case(
-            "B63 then null",
+            "then null",
             format!(
                 "{safe}{}{done}",
                 piece(r#"{"index":0,"function":{"name":null,"arguments":"{}"}}"#)
             ),
             Untouched,
         ),
+        case("then absent", format!("{safe}{nameless}{done}"), Untouched),
         case(
-            "B63 then absent",
-            format!("{safe}{nameless}{done}"),
-            Untouched,
-        ),
-        case(
-            "B64 forbidden, after its arguments",
+            "forbidden, after its arguments",
             format!("{hello}{nameless}{late}{done}"),
             Refused(Rule::ToolNotAllowed, hello.clone()),
         ),
         case(
-            "B64 forbidden, after its arguments and more text",
+            "forbidden, after its arguments and more text",
             format!("{hello}{nameless}{}: wait\n\n{late}{done}", chat::text("x")),
             Refused(Rule::ToolNotAllowed, hello.clone()),
         ),
         case(
-            "B64 allowed, after its arguments",
+            "allowed, after its arguments",
             format!("{hello}{nameless}{}{in_time}{done}", chat::text("x")),
             Untouched,
         ),
         case(
-            "B64 never",
+            "never",
             format!("{hello}{nameless}"),
             Refused(Rule::ResponseUnreadable, hello.clone()),
         ),
         case(
-            "B64 not before the end",
+            "not before the end",
             format!("{hello}{nameless}{done}{late}"),
             Refused(Rule::ResponseUnreadable, hello),
         ),
@@ -241,7 +237,7 @@ fn a_name_has_one_meaning_for_every_client() {
         &parts,
         ASK,
         [case(
-            "B60 split into allowed names",
+            "split into allowed names",
             format!("{}{}", named("0", "sa"), named("0", "fe")),
             Refused(Rule::ResponseUnreadable, named("0", "sa")),
         )],
@@ -252,31 +248,27 @@ fn a_name_has_one_meaning_for_every_client() {
 fn an_index_is_a_small_whole_number_and_belongs_to_one_call() {
     let safe_call = r#"{"id":"a","function":{"name":"safe","arguments":"{}"}}"#;
     let mut cases = vec![
-        case("B65 a gap", named("5", "safe") + chat::DONE, Untouched),
-        case("B65 a gap, forbidden", named("5", "evil"), not_allowed()),
-        case("B65 the last", named("127", "safe") + chat::DONE, Untouched),
+        case("a gap", named("5", "safe") + chat::DONE, Untouched),
+        case("a gap, forbidden", named("5", "evil"), not_allowed()),
+        case("the last", named("127", "safe") + chat::DONE, Untouched),
+        case("none, whole call", piece(safe_call) + chat::DONE, Untouched),
         case(
-            "B65 none, whole call",
-            piece(safe_call) + chat::DONE,
-            Untouched,
-        ),
-        case(
-            "B65 none, forbidden",
+            "none, forbidden",
             piece(&safe_call.replace("safe", "evil")),
             not_allowed(),
         ),
         case(
-            "B65 none, two calls",
+            "none, two calls",
             piece(&format!("{safe_call},{safe_call}")),
             unreadable(),
         ),
         case(
-            "B65 none, then a continuation",
+            "none, then a continuation",
             piece(safe_call) + &piece(r#"{"function":{"arguments":"{}"}}"#),
             Refused(Rule::ResponseUnreadable, piece(safe_call)),
         ),
         case(
-            "B65 used again",
+            "used again",
             safe() + &piece(r#"{"index":0,"id":"b","function":{"name":"safe","arguments":""}}"#),
             Refused(Rule::ResponseUnreadable, safe()),
         ),
@@ -292,7 +284,7 @@ fn an_index_is_a_small_whole_number_and_belongs_to_one_call() {
         "true",
         "[0]",
     ] {
-        cases.push(case("B65 no index", named(index, "safe"), unreadable()));
+        cases.push(case("no index", named(index, "safe"), unreadable()));
     }
     chat_streams(cases);
 }
@@ -305,17 +297,17 @@ fn every_choice_is_judged_and_none_beyond_those_asked_for() {
         )
     };
     chat_streams([
-        case("B66 a second choice", in_choice(1, "safe"), unreadable()),
-        case("B66 an eighth choice", in_choice(7, "safe"), unreadable()),
+        case("a second choice", in_choice(1, "safe"), unreadable()),
+        case("an eighth choice", in_choice(7, "safe"), unreadable()),
         case(
-            "B66 the first twice",
+            "the first twice",
             chat::event(
                 &json!({"choices": [{"index": 0, "delta": {}}, {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "evil"}}]}}]}),
             ),
             unreadable(),
         ),
         case(
-            "B66 no whole number",
+            "no whole number",
             "data: {\"choices\":[{\"index\":\"0\",\"delta\":{}}]}\n\n",
             unreadable(),
         ),
@@ -326,16 +318,16 @@ fn every_choice_is_judged_and_none_beyond_those_asked_for() {
         &ask(2),
         [
             case(
-                "B66 allowed in both",
+                "allowed in both",
                 in_choice(1, "safe") + &in_choice(0, "safe") + chat::DONE,
                 Untouched,
             ),
             case(
-                "B66 forbidden in the second",
+                "forbidden in the second",
                 in_choice(0, "safe") + &in_choice(1, "evil"),
                 Refused(Rule::ToolNotAllowed, in_choice(0, "safe")),
             ),
-            case("B66 a third", in_choice(2, "safe"), unreadable()),
+            case("a third", in_choice(2, "safe"), unreadable()),
         ],
     );
 }
@@ -348,15 +340,15 @@ fn one_forbidden_call_holds_back_all_of_its_event() {
         )
     };
     chat_streams([
-        case("B67 second of two", both("safe", "evil"), not_allowed()),
-        case("B67 first of two", both("evil", "safe"), not_allowed()),
+        case("second of two", both("safe", "evil"), not_allowed()),
+        case("first of two", both("evil", "safe"), not_allowed()),
         case(
-            "B67 in an event of its own",
+            "in an event of its own",
             safe() + &chat::opened(1, "evil") + chat::DONE,
             Refused(Rule::ToolNotAllowed, safe()),
         ),
         case(
-            "B105 in one frame with an allowed event before and after",
+            "in one frame with an allowed event before and after",
             format!("{}{}{}", chat::text("a"), evil(), chat::text("b")),
             Refused(Rule::ToolNotAllowed, chat::text("a")),
         ),
@@ -389,19 +381,19 @@ fn a_call_is_found_in_every_place_that_some_client_reads() {
     };
     let mut cases = vec![
         case(
-            "B68 a message without calls",
+            "a message without calls",
             chat::event(
                 &json!({"choices": [{"index": 0, "delta": {"content": "a"}, "message": {"role": "assistant", "content": "a"}}]}),
             ),
             Untouched,
         ),
         case(
-            "B69 legacy, split",
+            "legacy, split",
             legacy("safe") + &legacy("evil"),
             Refused(Rule::ResponseUnreadable, legacy("safe")),
         ),
         case(
-            "B69 both carriers in one call",
+            "both carriers in one call",
             chat::delta(
                 &json!({"tool_calls": [{"index": 0, "function": {"name": "safe"}, "custom": {"name": "evil"}}]}),
             ),
@@ -415,12 +407,8 @@ fn a_call_is_found_in_every_place_that_some_client_reads() {
         &custom,
         &loud,
     ] {
-        cases.push(case("B68 B69 forbidden", form("evil"), not_allowed()));
-        cases.push(case(
-            "B68 B69 allowed",
-            form("safe") + chat::DONE,
-            Untouched,
-        ));
+        cases.push(case("forbidden", form("evil"), not_allowed()));
+        cases.push(case("allowed", form("safe") + chat::DONE, Untouched));
     }
     chat_streams(cases);
 }
@@ -433,7 +421,7 @@ fn an_error_beside_choices_changes_nothing_about_the_choices() {
         )
     };
     let mut cases = vec![case(
-        "B70 an error alone",
+        "an error alone",
         chat::event(&json!({"error": {"message": "overloaded", "code": 502}})),
         Untouched,
     )];
@@ -444,12 +432,12 @@ fn an_error_beside_choices_changes_nothing_about_the_choices() {
         json!({}),
     ] {
         cases.push(case(
-            "B70 forbidden",
+            "forbidden",
             beside(error.clone(), "evil"),
             not_allowed(),
         ));
         cases.push(case(
-            "B70 allowed",
+            "allowed",
             beside(error, "safe") + chat::DONE,
             Untouched,
         ));
@@ -462,24 +450,20 @@ fn nothing_follows_the_end_marker_and_nothing_else_looks_like_it() {
     let text = chat::text("a");
     let end = format!("{text}{}", chat::DONE);
     let mut cases = vec![
-        case("B73 missing", text.clone(), Untouched),
+        case("missing", text.clone(), Untouched),
+        case("comments behind it", format!("{end}: bye\n\n\n"), Untouched),
         case(
-            "B73 comments behind it",
-            format!("{end}: bye\n\n\n"),
-            Untouched,
-        ),
-        case(
-            "B73 a call behind it",
+            "a call behind it",
             format!("{end}{}", evil()),
             Refused(Rule::ResponseUnreadable, end.clone()),
         ),
         case(
-            "B73 text behind it",
+            "text behind it",
             format!("{end}{text}"),
             Refused(Rule::ResponseUnreadable, end.clone()),
         ),
         case(
-            "B73 a second one",
+            "a second one",
             format!("{end}{}", chat::DONE),
             Refused(Rule::ResponseUnreadable, end.clone()),
         ),
@@ -494,7 +478,7 @@ fn nothing_follows_the_end_marker_and_nothing_else_looks_like_it() {
         "\"[DONE]\"",
     ] {
         cases.push(case(
-            "B73 another form",
+            "another form",
             format!("{text}data: {variant}\n\n{}", evil()),
             Refused(Rule::ResponseUnreadable, text.clone()),
         ));
@@ -515,18 +499,18 @@ fn an_events_name_does_not_change_what_its_data_is() {
         "",
     ] {
         let event = |data: String| format!("event: {name}\n{data}");
-        cases.push(case("B74 forbidden", event(evil()), not_allowed()));
-        cases.push(case("B74 allowed", event(safe()) + chat::DONE, Untouched));
+        cases.push(case("forbidden", event(evil()), not_allowed()));
+        cases.push(case("allowed", event(safe()) + chat::DONE, Untouched));
     }
     for array in ["[]", "[{}]", "null", "\"x\"", "7"] {
         cases.push(case(
-            "B75 no object",
+            "no object",
             format!("data: {array}\n\n"),
             unreadable(),
         ));
     }
     cases.push(case(
-        "B75 a type that is none of chat's",
+        "a type that is none of chat's",
         chat::event(&json!({"type": "response.created", "choices": []})),
         Untouched,
     ));
@@ -539,17 +523,17 @@ fn keys_that_clients_resolve_differently_are_refused() {
     let event = |document: &str| format!("data: {document}\n\n");
     let mut cases = vec![
         case(
-            "B76 case variants where nothing is governed",
+            "case variants where nothing is governed",
             event(r#"{"id":"a","ID":"b","choices":[]}"#),
             Untouched,
         ),
         case(
-            "B79 __proto__",
+            "__proto__",
             event(r#"{"choices":[],"__proto__":{"constructor":{"prototype":{}}}}"#),
             Untouched,
         ),
         case(
-            "B79 __proto__ in a call",
+            "__proto__ in a call",
             call(r#""name":"safe","__proto__":{"name":"evil"}"#) + chat::DONE,
             Untouched,
         ),
@@ -565,7 +549,7 @@ fn keys_that_clients_resolve_differently_are_refused() {
         r#"{"choices":[{"delta":{"tool_call\u017f":[]}}]}"#,
         r#"{"choices":[{"delta":{},"delta":{}}]}"#,
     ] {
-        cases.push(case("B76 twice", event(document), unreadable()));
+        cases.push(case("twice", event(document), unreadable()));
     }
     for function in [
         r#""name":"safe","name":"evil""#,
@@ -575,20 +559,20 @@ fn keys_that_clients_resolve_differently_are_refused() {
         r#""Name":"evil""#,
         r#""name":"safe","arguments":"","arguments":"""#,
     ] {
-        cases.push(case("B76 twice in a call", call(function), unreadable()));
+        cases.push(case("twice in a call", call(function), unreadable()));
     }
     cases.push(case(
-        "B76 escaped",
+        "escaped",
         call(r#""n\u0061me":"evil""#),
         not_allowed(),
     ));
     cases.push(case(
-        "B76 a value escaped",
+        "a value escaped",
         call(r#""name":"\u0065vil""#),
         not_allowed(),
     ));
     cases.push(case(
-        "B76 an allowed value escaped",
+        "an allowed value escaped",
         call(r#""name":"saf\u0065""#) + chat::DONE,
         Untouched,
     ));
@@ -620,13 +604,13 @@ fn json_that_only_some_parsers_take_is_refused() {
         "",
     ] {
         cases.push(case(
-            "B77 B88",
+            "",
             format!("{text}data: {payload}\n\n{}", evil()),
             Refused(Rule::ResponseUnreadable, text.clone()),
         ));
     }
     cases.push(case(
-        "B77 too deep",
+        "too deep",
         format!(
             "data: {{\"x\":{}{}}}\n\n",
             "[".repeat(5_000),
@@ -637,7 +621,7 @@ fn json_that_only_some_parsers_take_is_refused() {
     // These end lines in some languages, not in event streams, and JSON allows them in strings.
     for allowed in ["\u{2028}", "\u{2029}", "\u{85}", "\u{7f}"] {
         cases.push(case(
-            "B88 in a string",
+            "in a string",
             format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"a{allowed}data: b\"}}}}]}}\n\n{}", chat::DONE),
             Untouched,
         ));
@@ -651,7 +635,7 @@ fn json_that_only_some_parsers_take_is_refused() {
         "true",
     ] {
         cases.push(case(
-            "B78 no name",
+            "no name",
             piece(&format!(r#"{{"index":0,"function":{{"name":{name}}}}}"#)),
             unreadable(),
         ));
@@ -664,15 +648,15 @@ fn json_that_only_some_parsers_take_is_refused() {
         "ѕafe",
         "safe\u{200b}",
     ] {
-        cases.push(case("B78 another name", named("0", name), not_allowed()));
+        cases.push(case("another name", named("0", name), not_allowed()));
     }
     cases.push(case(
-        "B89 not UTF-8",
+        "not UTF-8",
         [b"data: {\"choices\":[],\"x\":\"".as_slice(), b"\xff\"}\n\n"].concat(),
         unreadable(),
     ));
     cases.push(case(
-        "B89 not UTF-8 in a comment",
+        "not UTF-8 in a comment",
         [text.as_bytes(), b": \xc3\n\n", text.as_bytes()].concat(),
         Refused(Rule::ResponseUnreadable, text.clone()),
     ));
@@ -684,32 +668,32 @@ fn a_byte_order_mark_stands_at_the_start_or_nowhere() {
     let text = chat::text("a");
     chat_streams([
         case(
-            "B80 at the start",
+            "at the start",
             format!("\u{feff}{text}{}", chat::DONE),
             Untouched,
         ),
         case(
-            "B80 at the start of a call",
+            "at the start of a call",
             format!("\u{feff}{}", evil()),
             not_allowed(),
         ),
         case(
-            "B80 before a later event",
+            "before a later event",
             format!("{text}\u{feff}{}", evil()),
             Refused(Rule::ResponseUnreadable, text.clone()),
         ),
         case(
-            "B80 before a later line",
+            "before a later line",
             format!("{text}event: x\n\u{feff}{}", evil()),
             Refused(Rule::ResponseUnreadable, text.clone()),
         ),
         case(
-            "B80 two of them",
+            "two of them",
             format!("\u{feff}\u{feff}{text}"),
             unreadable(),
         ),
         case(
-            "B80 inside a string",
+            "inside a string",
             chat::text("a\u{feff}b") + chat::DONE,
             Untouched,
         ),
@@ -745,7 +729,7 @@ fn any_end_of_line_and_any_cut_gives_the_same() {
             let before = stand.used();
             let upstream = Upstream::steps(200, "text/event-stream", steps);
             let outcome = stand.call(&upstream, request(ASK));
-            check(&outcome, "B81 B82", &body, &Untouched);
+            check(&outcome, "", &body, &Untouched);
             assert_eq!(stand.used() - before, 9);
         }
     }
@@ -767,7 +751,7 @@ fn an_event_without_its_end_never_leaves() {
         "d".to_owned(),
     ] {
         cases.push(case(
-            "B83 B84",
+            "",
             format!("{text}{tail}"),
             Refused(Rule::ResponseUnreadable, text.clone()),
         ));
@@ -787,47 +771,43 @@ fn data_in_a_form_that_only_some_clients_read_is_judged_all_the_same() {
         "", " ", ": data: ", "xdata: ",
     ] {
         cases.push(case(
-            "B85 forbidden",
+            "forbidden",
             format!("{field}{}\n\n", payload("evil")),
             not_allowed(),
         ));
         cases.push(case(
-            "B85 allowed",
+            "allowed",
             format!("{field}{}\n\n{}", payload("safe"), chat::DONE),
             Untouched,
         ));
     }
-    cases.push(case(
-        "B85 a field without a value",
-        "data\n\n",
-        unreadable(),
-    ));
-    cases.push(case("B85 an empty value", "data: \n\n", unreadable()));
+    cases.push(case("a field without a value", "data\n\n", unreadable()));
+    cases.push(case("an empty value", "data: \n\n", unreadable()));
     // A lenient line and a strict one in the same event are two payloads.
     cases.push(case(
-        "B85 both",
+        "both",
         format!(" data: {}\n{}", payload("evil"), safe()),
         unreadable(),
     ));
     // Joined by a line feed, the JSON of several data lines may break anywhere between two tokens.
     let split = |name: &str| payload(name).replace(",\"delta\"", "\ndata: ,\"delta\"");
     cases.push(case(
-        "B86 forbidden",
+        "forbidden",
         format!("data: {}\n\n", split("evil")),
         not_allowed(),
     ));
     cases.push(case(
-        "B86 allowed",
+        "allowed",
         format!("data: {}\n\n{}", split("safe"), chat::DONE),
         Untouched,
     ));
     cases.push(case(
-        "B86 each line a document",
+        "each line a document",
         format!("data: {{}}\ndata: {}\n\n", payload("evil")),
         unreadable(),
     ));
     cases.push(case(
-        "B86 a document inside",
+        "a document inside",
         format!("data: {{\"x\":\ndata: {}\ndata: }}\n\n", payload("evil")),
         not_allowed(),
     ));
@@ -839,29 +819,25 @@ fn lines_that_are_no_data_pass_untouched() {
     let text = chat::text("a");
     chat_streams([
         case(
-            "B87 comments",
+            "comments",
             format!(": OPENROUTER PROCESSING\n\n:\n:x\n\n{text}"),
             Untouched,
         ),
         case(
-            "B87 fields",
+            "fields",
             format!(
                 "event: x\n\nid: 7\n\nretry: 3000\n\nid\nunknown\nfoo: bar\n\n{text}{}",
                 chat::DONE
             ),
             Untouched,
         ),
+        case("blank lines", format!("\n\n\r\n\r\n{text}\n\n"), Untouched),
         case(
-            "B87 blank lines",
-            format!("\n\n\r\n\r\n{text}\n\n"),
-            Untouched,
-        ),
-        case(
-            "B87 very many comments",
+            "very many comments",
             format!("{}{text}", ": keep-alive\n\n".repeat(50_000)),
             Untouched,
         ),
-        case("B90 very many events", text.repeat(20_000), Untouched),
+        case("very many events", text.repeat(20_000), Untouched),
     ]);
 }
 
@@ -879,7 +855,7 @@ fn an_event_over_the_cap_ends_the_stream_before_it() {
         let upstream = Upstream::steps(200, "text/event-stream", steps);
         let outcome = stand.call(&upstream, request(ASK));
         let expected = Refused(Rule::ResponseUnreadable, text.clone());
-        check(&outcome, "B90", body.as_bytes(), &expected);
+        check(&outcome, "", body.as_bytes(), &expected);
     }
     // A line without an end is given up as soon as it is too long, not when it ends.
     let endless = ScriptBody::new((0..1_000).map(|_| Step::data("data: xxxxxxxxxxxx")));
@@ -918,19 +894,14 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
     ] {
         check(
             &send(content_type, &whole("safe")),
-            "B91 B92",
+            "",
             whole("safe").as_bytes(),
             &Untouched,
         );
-        check(
-            &send(content_type, &whole("evil")),
-            "B91 B92",
-            b"",
-            &not_allowed(),
-        );
+        check(&send(content_type, &whole("evil")), "", b"", &not_allowed());
         check(
             &send(content_type, &safe()),
-            "B91 events as JSON",
+            "events as JSON",
             b"",
             &unreadable(),
         );
@@ -939,21 +910,21 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
         let stream = safe() + chat::DONE;
         check(
             &send(content_type, &stream),
-            "B91",
+            "",
             stream.as_bytes(),
             &Untouched,
         );
-        check(&send(content_type, &evil()), "B91", b"", &not_allowed());
+        check(&send(content_type, &evil()), "", b"", &not_allowed());
         check(
             &send(content_type, &whole("evil")),
-            "B91 JSON as events",
+            "JSON as events",
             b"",
             &unreadable(),
         );
         let ended = whole("evil") + "\n\n";
         check(
             &send(content_type, &ended),
-            "B91 JSON as events, ended",
+            "JSON as events, ended",
             b"",
             &not_allowed(),
         );
@@ -972,7 +943,7 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
     ] {
         for body in [whole("safe"), safe(), String::new(), "<html>".to_owned()] {
             let outcome = send(content_type, &body);
-            check(&outcome, &format!("B92 {content_type}"), b"", &unreadable());
+            check(&outcome, &format!("{content_type}"), b"", &unreadable());
             assert_eq!(outcome.violation().unwrap().seen(), Seen::Response);
         }
     }
@@ -999,21 +970,17 @@ fn a_document_in_another_encoding_is_refused() {
     documents(
         ASK,
         [
-            case("B93 UTF-16, little end first", wide(true), unreadable()),
-            case("B93 UTF-16, big end first", wide(false), unreadable()),
+            case("UTF-16, little end first", wide(true), unreadable()),
+            case("UTF-16, big end first", wide(false), unreadable()),
             case(
-                "B93 UTF-16 with a mark",
+                "UTF-16 with a mark",
                 [b"\xff\xfe".to_vec(), wide(true)].concat(),
                 unreadable(),
             ),
-            case("B93 UTF-32", wider, unreadable()),
-            case(
-                "B93 a byte order mark",
-                format!("\u{feff}{text}"),
-                unreadable(),
-            ),
-            case("B93 empty", "", unreadable()),
-            case("B93 plain", text, Untouched),
+            case("UTF-32", wider, unreadable()),
+            case("a byte order mark", format!("\u{feff}{text}"), unreadable()),
+            case("empty", "", unreadable()),
+            case("plain", text, Untouched),
         ],
     );
 }
@@ -1026,15 +993,15 @@ fn a_document_is_read_as_strictly_as_an_event() {
         ASK,
         [
             case("allowed", chat::answer(&call("safe")), Untouched),
-            case("B67 forbidden", chat::answer(&call("evil")), not_allowed()),
+            case("forbidden", chat::answer(&call("evil")), not_allowed()),
             case(
-                "B66 in a second choice",
+                "in a second choice",
                 json!({"choices": [{"index": 0, "message": {}}, {"index": 1, "message": call("safe")}]}).to_string(),
                 unreadable(),
             ),
-            case("B69 two carriers", chat::answer(&both), not_allowed()),
+            case("two carriers", chat::answer(&both), not_allowed()),
             case(
-                "B69 legacy",
+                "legacy",
                 chat::answer(&json!({"function_call": {"name": "evil", "arguments": "{}"}})),
                 not_allowed(),
             ),
@@ -1044,19 +1011,19 @@ fn a_document_is_read_as_strictly_as_an_event() {
                 not_allowed(),
             ),
             case(
-                "B76 a name twice",
+                "a name twice",
                 r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"safe","n\u0061me":"evil"}}]}}]}"#,
                 unreadable(),
             ),
-            case("B77 two documents", chat::answer(&json!({})).repeat(2), unreadable()),
-            case("B77 not a number", r#"{"choices":[],"x":NaN}"#, unreadable()),
-            case("B75 a list", "[]", unreadable()),
+            case("two documents", chat::answer(&json!({})).repeat(2), unreadable()),
+            case("not a number", r#"{"choices":[],"x":NaN}"#, unreadable()),
+            case("a list", "[]", unreadable()),
         ],
     );
     documents(
         &ask(2),
         [case(
-            "B66 forbidden in the second choice",
+            "forbidden in the second choice",
             json!({"choices": [{"index": 0, "message": call("safe")}, {"index": 1, "message": call("evil")}]}).to_string(),
             not_allowed(),
         )],
@@ -1081,7 +1048,7 @@ fn a_status_excuses_no_call() {
             let upstream = Upstream::steps(status, "application/json", vec![Step::data(body)]);
             stand.call(&upstream, request(ASK))
         };
-        let name = format!("B95 status {status}");
+        let name = format!("status {status}");
         for allowed in [whole("safe"), error.clone(), error_and_call("safe")] {
             let outcome = send(allowed.clone());
             check(&outcome, &name, allowed.as_bytes(), &Untouched);
@@ -1107,14 +1074,14 @@ fn a_status_excuses_no_call() {
     let nothing = Upstream::steps(204, "", vec![]);
     check(
         &stand.call(&nothing, request(ASK)),
-        "B95 status 204",
+        "status 204",
         b"",
         &Untouched,
     );
     let something = Upstream::steps(204, "", vec![Step::data(whole("evil"))]);
     check(
         &stand.call(&something, request(ASK)),
-        "B95 status 204",
+        "status 204",
         b"",
         &unreadable(),
     );
@@ -1139,12 +1106,7 @@ fn a_redirect_or_a_change_of_protocol_is_refused() {
                 Ok(response)
             });
             let outcome = stand.call(&upstream, request(ASK));
-            check(
-                &outcome,
-                &format!("B96 status {status}"),
-                b"",
-                &unreadable(),
-            );
+            check(&outcome, &format!("status {status}"), b"", &unreadable());
             assert!(outcome.head.is_none());
             let error = outcome.error.unwrap().to_string();
             assert!(!error.contains("evil.example"), "{error}");
@@ -1183,12 +1145,7 @@ fn an_encoded_answer_is_refused() {
             });
             let outcome = stand.call(&upstream, request(ASK));
             let expected = if fine { Untouched } else { unreadable() };
-            check(
-                &outcome,
-                &format!("B94 {encoding}"),
-                body.as_bytes(),
-                &expected,
-            );
+            check(&outcome, &format!("{encoding}"), body.as_bytes(), &expected);
         }
     }
 }
@@ -1200,29 +1157,29 @@ fn an_answer_that_ends_early_or_says_no_is_no_violation() {
     };
     chat_streams([
         case(
-            "B97 refusal",
+            "refusal",
             finish(json!({"refusal": "I can't help with that."}), "stop") + chat::DONE,
             Untouched,
         ),
         case(
-            "B97 filtered",
+            "filtered",
             chat::event(
                 &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter", "content_filter_results": {"hate": {"filtered": true, "severity": "high"}}}]}),
             ),
             Untouched,
         ),
         case(
-            "B97 too long",
+            "too long",
             finish(json!({"content": "and"}), "length"),
             Untouched,
         ),
         case(
-            "B107 calls announced, none made",
+            "calls announced, none made",
             finish(json!({}), "tool_calls") + chat::DONE,
             Untouched,
         ),
         case(
-            "B107 calls made, none announced",
+            "calls made, none announced",
             finish(
                 json!({"tool_calls": [{"index": 0, "function": {"name": "evil", "arguments": "{}"}}]}),
                 "stop",
@@ -1230,7 +1187,7 @@ fn an_answer_that_ends_early_or_says_no_is_no_violation() {
             not_allowed(),
         ),
         case(
-            "B108 calls in arguments and text",
+            "calls in arguments and text",
             safe()
                 + &chat::arguments(
                     0,
@@ -1256,14 +1213,14 @@ fn a_hosted_tool_that_runs_unasked_is_judged_by_its_type() {
         "code_interpreter",
     ] {
         chat_streams([case(
-            "B98 in a stream",
+            "in a stream",
             chat::delta(&hosted(kind)),
             not_allowed(),
         )]);
         documents(
             ASK,
             [case(
-                "B98 in a document",
+                "in a document",
                 chat::answer(&hosted(kind)),
                 not_allowed(),
             )],
@@ -1277,7 +1234,7 @@ fn a_wrapper_around_other_calls_is_refused_even_where_all_tools_are_allowed() {
     for name in ["parallel", "multi_tool_use.parallel"] {
         let stream = chat::opened(0, name)
             + &chat::arguments(0, r#"{"tool_uses":[{"recipient_name":"functions.evil"}]}"#);
-        streams(&all, ASK, [case("B99", stream, not_allowed())]);
+        streams(&all, ASK, [case("", stream, not_allowed())]);
     }
 }
 
@@ -1292,16 +1249,12 @@ fn a_connection_that_breaks_off_inside_an_event_releases_nothing_of_it() {
             steps.extend(last);
             let upstream = Upstream::steps(200, "text/event-stream", steps);
             let outcome = stand.call(&upstream, request(ASK));
-            assert_eq!(outcome.bytes, text.as_bytes(), "B104 at {at}");
+            assert_eq!(outcome.bytes, text.as_bytes(), "at {at}");
             if broke {
                 let error = outcome.error.unwrap().to_string();
                 assert_eq!(error, "the connection was reset");
             } else if at > 0 {
-                assert_eq!(
-                    outcome.rule(),
-                    Some(Rule::ResponseUnreadable),
-                    "B104 at {at}"
-                );
+                assert_eq!(outcome.rule(), Some(Rule::ResponseUnreadable), "at {at}");
             }
         }
     }

@@ -101,7 +101,7 @@ fn a_request_that_a_rule_refuses_does_not_spend_the_limit() {
             "\"functions\":[{\"name\":\"evil\"}],\"stream\"",
         ),
         request("{"),
-        request_to("https://api.openai.com/v1/responses", ASK),
+        request_to("https://api.openai.com/v1/batches", ASK),
     ];
     for request in refused {
         assert!(stand.call(&upstream, request).violation().is_some());
@@ -356,7 +356,7 @@ fn violations() -> Vec<(&'static str, Request<Full<bytes::Bytes>>, Upstream, Rul
         ),
         (
             "an endpoint that isn't read",
-            request_to("https://api.openai.com/v1/responses", ASK),
+            request_to("https://api.openai.com/v1/batches", ASK),
             fine(),
             Rule::EndpointNotAllowed,
         ),

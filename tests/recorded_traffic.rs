@@ -170,7 +170,7 @@ fn split_at(bytes: &[u8], at: usize) -> Vec<Bytes> {
 
 /// Cuts worth trying: each of a short recording, and a spread of a long one's.
 fn cuts(length: usize) -> impl Iterator<Item = usize> {
-    (0..length).step_by(if length <= 6_000 { 1 } else { length / 400 + 1 })
+    (0..length).step_by(if length <= 3_000 { 1 } else { length / 250 + 1 })
 }
 
 /// What the repeated name of one recording becomes: the second is removed, and nothing else is.
