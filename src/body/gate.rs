@@ -26,6 +26,8 @@ pub(crate) struct Gate {
     out: VecDeque<Bytes>,
     /// Events so far.
     events: u64,
+    /// The number of the first event that has not left; `None` while none has.
+    sequence: Option<u64>,
     cap: usize,
 }
 
@@ -39,6 +41,7 @@ impl Gate {
             held_bytes: 0,
             out: VecDeque::new(),
             events: 0,
+            sequence: None,
             cap,
         }
     }
@@ -54,6 +57,12 @@ impl Gate {
 
     pub(crate) const fn reader(&self) -> &EventReader {
         &self.reader
+    }
+
+    /// The number that an event in the place of what is withheld has, in formats that number them.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.sequence
+            .unwrap_or_else(|| self.reader.next_sequence().saturating_sub(1))
     }
 
     /// Forgets what has not left and never may.
@@ -94,6 +103,9 @@ impl Gate {
                 Ok(changed) => changed,
                 Err(violation) => break Err(violation),
             };
+            if !self.reader.waiting() {
+                self.sequence = Some(self.reader.next_sequence());
+            }
             let plain =
                 whole.is_none() && changed.is_none() && !was_waiting && !self.reader.waiting();
             if plain {

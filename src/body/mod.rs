@@ -308,7 +308,7 @@ impl Stream {
         match self.exchange.governor().respond {
             Respond::Error => Last::Failed(violation.into()),
             Respond::OpenAi => {
-                let sequence = self.gate.reader().next_sequence();
+                let sequence = self.gate.next_sequence();
                 self.gate
                     .push_out(respond::event(&violation, self.exchange.format(), sequence));
                 Last::End(None)
