@@ -32,11 +32,10 @@ pub(crate) fn read(
                 "a line of the batch is a request that can't be inspected",
             ));
         };
-        each(request::read(
-            line.get(body).unwrap_or_default(),
-            fields,
-            &mut scratch,
-        )?);
+        let mut facts = request::read(line.get(body).unwrap_or_default(), fields, &mut scratch)?;
+        // A deployment in a line's path is a model too.
+        facts.more_models.extend(endpoint.deployment);
+        each(facts);
     }
     Ok(())
 }
