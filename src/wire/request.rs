@@ -101,6 +101,13 @@ pub(crate) fn read_form_field(
                 "a form field that is a known field in another case",
             ));
         }
+        // `svg[model]` is a member of `svg` to many servers, and `model[]` a list of models.
+        let head = name.split(['[', '.']).next().unwrap_or_default();
+        if head != name && fields.iter().any(|(key, _)| key.eq_ignore_ascii_case(head)) {
+            return Err(WireError::new(
+                "a form field that is a part of a known field",
+            ));
+        }
         return Ok(());
     };
     match meaning {
@@ -116,10 +123,9 @@ pub(crate) fn read_form_field(
             Ok(())
         }
         _ => {
-            let document = format!("{{{}:{text}}}", serde_json::Value::from(*key));
             let mut scratch = Scratch::default();
-            let mut reader = Reader::new(document.as_bytes(), &mut scratch)?;
-            object(&mut reader, fields, facts)?;
+            let mut reader = Reader::new(text.as_bytes(), &mut scratch)?;
+            self::value(&mut reader, key, *meaning, facts)?;
             reader.end()
         }
     }
