@@ -70,6 +70,10 @@ pub(crate) struct Item {
     pub(crate) namespace: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) call_id: Option<String>,
+    /// Its own id, and its place among the calls of a run's step, where it comes in pieces.
+    pub(crate) piece: Option<(Option<String>, u64)>,
+    /// It stands in a list of tool calls, so it calls whatever its type is.
+    listed: bool,
     arguments: bool,
 }
 
@@ -90,7 +94,10 @@ impl Item {
                 self.name.as_deref(),
             )),
             "program" => Some(Tool::typed("programmatic_tool_calling")),
-            kind if kind.ends_with("_call") => Some(Tool::typed(kind)),
+            kind if kind.ends_with("_call") || self.listed && !kind.is_empty() => {
+                Some(Tool::typed(kind))
+            }
+            _ if self.listed && !name.is_empty() => Some(named()),
             // Clients pass types that they don't know through to code that goes by the name.
             _ => (self.arguments && !name.is_empty()).then(named),
         }
@@ -157,6 +164,8 @@ pub(crate) fn read_chat(
         // A list of stored completions.
         "data" if r.kind()? == Kind::Array => r.array(|r| {
             if r.kind()? == Kind::Object {
+                // Each of them counts its choices from 0.
+                facts.choices.clear();
                 thing(r, facts)
             } else {
                 r.skip()
@@ -206,6 +215,8 @@ pub(crate) fn read_any(
 
 /// Keys whose objects, or lists of objects, are read like the document itself.
 const CONTAINERS: &[&str] = &[
+    // A batch's line holds the answer's body.
+    "body",
     "data",
     "item",
     "output",
@@ -221,8 +232,10 @@ const THING_KEYS: &[&str] = &[
     "arguments",
     "call_id",
     "choices",
+    "custom",
     "error",
     "function",
+    "function_call",
     "input",
     "name",
     "namespace",
@@ -233,8 +246,25 @@ const THING_KEYS: &[&str] = &[
 
 /// Reads an object as whatever it may be.
 pub(crate) fn thing(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
-    let mut item = Item::default();
-    r.object(|r, key| thing_member(r, key, &mut item, facts))?;
+    thing_as(r, Item::default(), facts)
+}
+
+/// As [`thing`], of an object about which something is known already.
+fn thing_as(r: &mut Reader<'_, '_>, mut item: Item, facts: &mut AnswerFacts) -> Result<()> {
+    let (mut id, mut index) = (None, None);
+    let listed = item.listed;
+    r.object(|r, key| match key {
+        "id" if listed => item_text(r, &mut id, "a tool call's id is not a string"),
+        "index" if listed => optional(r, |r| {
+            index = Some(small_index(
+                r,
+                "a tool call's index is not a whole number from 0 to 127",
+            )?);
+            Ok(())
+        }),
+        other => thing_member(r, other, &mut item, facts),
+    })?;
+    item.piece = index.map(|index| (id, index));
     push_item(r, item, facts)
 }
 
@@ -256,11 +286,15 @@ pub(crate) fn thing_member(
     facts: &mut AnswerFacts,
 ) -> Result<()> {
     if CONTAINERS.contains(&key) {
+        let inner = || Item {
+            listed: key == "tool_calls",
+            ..Item::default()
+        };
         return match r.kind()? {
-            Kind::Object => thing(r, facts),
+            Kind::Object => thing_as(r, inner(), facts),
             Kind::Array => r.array(|r| {
                 if r.kind()? == Kind::Object {
-                    thing(r, facts)
+                    thing_as(r, inner(), facts)
                 } else {
                     text(r, facts)
                 }
@@ -294,18 +328,28 @@ pub(crate) fn thing_member(
             item.arguments = true;
             r.skip()
         }),
+        // A message of its own, in a list of them.
+        "function_call" if r.kind()? == Kind::Object => {
+            let call = Item {
+                kind: key.to_owned(),
+                ..Item::default()
+            };
+            thing_as(r, call, facts)
+        }
+        "function_call" => r.skip(),
+        "custom" if r.kind()? != Kind::Object => r.skip(),
         // A run's call names its function one level down.
-        "function" => optional(r, |r| {
+        "function" | "custom" => optional(r, |r| {
             if r.kind()? != Kind::Object {
                 return wrong(r, "a called function is not an object");
             }
             r.object(|r, key| match key {
                 "name" => item_text(r, &mut item.name, "a called tool's name is not a string"),
-                "arguments" => {
+                "arguments" | "input" => {
                     item.arguments = true;
                     text(r, facts)
                 }
-                other => not_a_variant(r, other, &["arguments", "name"]),
+                other => not_a_variant(r, other, &["arguments", "input", "name"]),
             })
         }),
         "choices" => choices(r, facts),

@@ -38,6 +38,8 @@ pub(crate) struct EventReader {
     done: bool,
     calls: Calls,
     items: Items,
+    /// The calls that a run's steps have opened: index, id and name.
+    steps: Vec<(u64, Option<String>, String)>,
     answer: AnswerFacts,
     scratch: Scratch,
     joined: Vec<u8>,
@@ -55,6 +57,7 @@ impl EventReader {
             done: false,
             calls: Calls::default(),
             items: Items::default(),
+            steps: Vec::new(),
             answer: AnswerFacts::default(),
             scratch: Scratch::default(),
             joined: Vec::new(),
@@ -227,18 +230,52 @@ impl EventReader {
             }
             Format::Any | Format::Media => {
                 read_any(payload, &mut self.scratch, &mut self.answer)?;
-                self.facts.tools.extend(
-                    self.answer
-                        .items
-                        .iter()
-                        .filter_map(super::answer::Item::tool),
-                );
+                self.take_items()?;
                 self.take_whole();
             }
         }
         self.text = self.text.saturating_add(self.answer.text);
         if let Some(seen) = self.answer.usage {
             self.usage.get_or_insert_default().raise(seen);
+        }
+        Ok(())
+    }
+
+    /// Clients join what the deltas of a run's step say of a call, names as well: a call is named once, and first.
+    fn take_items(&mut self) -> Result<()> {
+        for item in &self.answer.items {
+            let name = item.name.as_deref().unwrap_or_default();
+            let Some((id, index)) = &item.piece else {
+                self.facts.tools.extend(item.tool());
+                continue;
+            };
+            if !matches!(item.kind.as_str(), "" | "function" | "custom") {
+                self.facts.tools.extend(item.tool());
+                continue;
+            }
+            let known = self.steps.iter_mut().find(|(at, ..)| at == index);
+            match known {
+                Some(_) if name.is_empty() => {}
+                None if name.is_empty() => {
+                    return Err(WireError::new("a tool call without a name"));
+                }
+                // The next step begins at the first index again.
+                Some((_, known_id, known_name)) if id.is_some() && known_id != id => {
+                    known_id.clone_from(id);
+                    name.clone_into(known_name);
+                    self.facts.tools.extend(item.tool());
+                }
+                Some((_, _, known_name)) if *known_name == name => {
+                    return Err(WireError::new("a tool's name said again in a run's step"));
+                }
+                Some(_) => {
+                    return Err(WireError::new("a second, different name for one tool call"));
+                }
+                None => {
+                    self.steps.push((*index, id.clone(), name.to_owned()));
+                    self.facts.tools.extend(item.tool());
+                }
+            }
         }
         Ok(())
     }
