@@ -266,9 +266,12 @@ impl Exchange {
     /// An upload: a batch is judged line by line, and other files pass unless a model is trained on them.
     fn read_file(&self, body: &[u8], boundary: &str) -> Result<Vec<RequestFacts>, WireError> {
         let parts = multipart::read(body, boundary)?;
-        let mut purposes = parts
-            .iter()
-            .filter(|part| part.name.eq_ignore_ascii_case("purpose"));
+        // To many servers `purpose[]` is a list of purposes.
+        let is = |part: &multipart::Part<'_>, name: &str| {
+            let head = part.name.split(['[', '.']).next();
+            head.is_some_and(|head| head.eq_ignore_ascii_case(name))
+        };
+        let mut purposes = parts.iter().filter(|part| is(part, "purpose"));
         let purpose = match (purposes.next(), purposes.next()) {
             (Some(part), None) if part.name == "purpose" && !part.file => part.content,
             _ => return Err(WireError::new("an upload without exactly one purpose")),
@@ -279,10 +282,13 @@ impl Exchange {
             _ => return Err(WireError::new("an upload whose purpose can't be governed")),
         }
         let mut several = Vec::new();
-        for part in parts
-            .iter()
-            .filter(|part| part.name != "purpose" && part.file)
-        {
+        // Without a file's name some servers take the content all the same.
+        let is_file =
+            |part: &&multipart::Part<'_>| part.name != "purpose" && (part.file || is(part, "file"));
+        if !parts.iter().any(|part| is_file(&part)) {
+            return Err(WireError::new("an upload without a file"));
+        }
+        for part in parts.iter().filter(is_file) {
             batch::read(part.content, &self.governor.bases, |facts| {
                 several.push(facts)
             })?;
