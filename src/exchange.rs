@@ -308,7 +308,13 @@ impl Exchange {
             self.note_tool(&Tool::mcp(&server.label, None).name);
         }
         self.prompt_tokens = self.prompt_tokens.saturating_add(facts.prompt_tokens());
-        self.choices = facts.choices.unwrap_or(1).max(1);
+        let reads = |endpoint: &Endpoint| endpoint.class == Class::Output;
+        self.choices = if self.endpoint.as_ref().is_some_and(reads) {
+            // They were asked for when the answer was made.
+            u64::MAX
+        } else {
+            facts.choices.unwrap_or(1).max(1)
+        };
     }
 
     fn note_tool(&mut self, name: &str) {
