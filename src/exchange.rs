@@ -667,9 +667,10 @@ fn looks_like_an_answer(body: &[u8]) -> bool {
     };
     let opens_json = matches!(body.iter().find(filler), Some(b'{' | b'['));
     let is_data = |line: &[u8]| {
-        line.trim_ascii_start()
-            .get(..4)
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"data"))
+        let word = line.trim_ascii_start().split_at_checked(4);
+        word.is_some_and(|(word, rest)| {
+            word.eq_ignore_ascii_case(b"data") && rest.trim_ascii_start().starts_with(b":")
+        })
     };
     opens_json
         || body
