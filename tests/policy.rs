@@ -80,7 +80,13 @@ mod ready_made_policies {
         assert_eq!(limit.window(), MINUTE);
         assert_eq!(limit.max(), 10);
         assert_eq!(limit.to_string(), "10 requests per minute");
-        assert_eq!(lines(policy.warnings()), [""; 0]);
+        assert_eq!(
+            lines(policy.warnings()),
+            [
+                "agent.toolsets.allowed_tools[1]: `files:read` is sent as `files_read` by some SDKs, \
+                 which is another name: list both"
+            ]
+        );
         assert_eq!(
             lines(policy.unenforced()),
             [
@@ -312,6 +318,28 @@ mod names {
     }
 
     #[test]
+    fn names_that_some_sdks_rewrite_are_pointed_out() {
+        let policy = Policy::from_yaml(
+            "toolsets:\n  allowed_tools: ['files:read', 'files:*', 'mcp:docs/read', a.b, 'web:get', 'web_*']\n  \
+             blocked_tools: ['files:delete', 'env:set', env_set]",
+        )
+        .unwrap();
+        let rewritten: Vec<_> = lines(policy.warnings())
+            .into_iter()
+            .filter(|line| line.contains("SDKs"))
+            .collect();
+        assert_eq!(
+            rewritten,
+            [
+                "toolsets.allowed_tools[0]: `files:read` is sent as `files_read` by some SDKs, \
+                 which is another name: list both",
+                "toolsets.blocked_tools[0]: `files:delete` is sent as `files_delete` by some SDKs, \
+                 which is another name: list both",
+            ]
+        );
+    }
+
+    #[test]
     fn tools_are_listed_by_name_or_as_objects() {
         let policy = Policy::from_yaml(
             "toolsets: {allowed_tools: [a, {name: b, description: the second}], blocked_tools: [{name: c}]}",
@@ -488,7 +516,7 @@ mod agents {
         assert_eq!(
             refused(TWO),
             "line 1, column 1: agents: has several agents: `writer`, `reader`\n  \
-             help: choose one of them by name"
+             help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)"
         );
     }
 
@@ -951,7 +979,10 @@ mod refusals {
             );
             assert_eq!(
                 problem.help(),
-                Some("remove it, or load the policy with `accept_unenforced`")
+                Some(
+                    "remove it, or load the policy with `accept_unenforced` \
+                     (`--accept-unenforced` of the gateway)"
+                )
             );
             let policy = Policy::loader()
                 .accept_unenforced(true)

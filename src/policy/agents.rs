@@ -177,7 +177,8 @@ pub(super) fn choose<'a>(
             ),
             None => (
                 format!("has several agents: {names}"),
-                "choose one of them by name".to_owned(),
+                "choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)"
+                    .to_owned(),
             ),
         };
         match section {

@@ -151,7 +151,7 @@ impl Reader {
             self.key_problem(
                 field,
                 "asks for something that is not enforced here",
-                "remove it, or load the policy with `accept_unenforced`",
+                "remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)",
             );
         }
     }

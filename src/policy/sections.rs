@@ -43,6 +43,7 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
         }
     }
     lists.warn(reader, field, "tool", NamePattern::covers);
+    lists.warn_of_rewriting(reader);
     let allowed = lists.allowed.iter().flatten();
     let entries = allowed.chain(&lists.blocked).cloned().collect();
     let rules = lists.into_rules();
@@ -266,6 +267,30 @@ impl<P: std::fmt::Display> Lists<P> {
 }
 
 impl Lists<NamePattern> {
+    /// Remarks on names that can't stand on the wire: OpenAI takes letters, digits, `_` and `-` in a function's name, and
+    /// some SDKs put `_` for the rest.
+    fn warn_of_rewriting(&self, reader: &mut Reader) {
+        for list in [self.allowed.as_deref().unwrap_or_default(), &self.blocked] {
+            if list.len().saturating_mul(list.len()) > MAX_COMPARED {
+                continue;
+            }
+            for (path, entry) in list {
+                let name = entry.as_str();
+                // An entry such as `files:*` means a category, and a server's tools are never functions.
+                if !name.contains(':') || entry.is_wildcard() || name.starts_with("mcp:") {
+                    continue;
+                }
+                let sent = name.replace(
+                    |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-',
+                    "_",
+                );
+                if !list.iter().any(|(_, other)| other.matches(&sent)) {
+                    reader.warn(path, format!("`{entry}` is sent as `{sent}` by some SDKs, which is another name: list both"));
+                }
+            }
+        }
+    }
+
     fn into_rules(self) -> NameRules {
         let list = |entries: Vec<(String, NamePattern)>| {
             Names::new(entries.into_iter().map(|(_, pattern)| pattern).collect())
