@@ -25,6 +25,9 @@ pub enum Mode {
     #[default]
     Block,
     /// It goes ahead, and the violation is logged at WARN. Limits are charged; nothing is held, cut or changed.
+    ///
+    /// One thing is refused all the same: the body of a governed request with trailers. It is sent on as bytes once it
+    /// was read, so its trailers would be lost.
     Warn,
     /// It goes ahead, and every decision is logged at INFO. Otherwise as [`Warn`](Self::Warn).
     Audit,
@@ -405,7 +408,7 @@ impl PolicyEnforcer {
                     Rule::ToolNotAllowed
                 };
                 let message = format!(
-                    "`{}` is stored at the server and brings its own model and tools; open it knowingly with `SekuireLayer::open_stored`",
+                    "`{}` is stored at the server and brings its own model and tools; open it knowingly (`SekuireLayer::open_stored`, `--open-stored` of the gateway)",
                     shown(id)
                 );
                 return Err(PolicyViolation::new(rule, Seen::Request, message).with_value(id));
@@ -461,7 +464,7 @@ impl PolicyEnforcer {
             .map(|(_, host)| host.as_str());
         let refuse = |what: &str, value: &str| {
             let message = format!(
-                "MCP server {} is reached by {what}, and nothing says that its label may be; bind it with `SekuireLayer::mcp_server`",
+                "MCP server {} is reached by {what}, and nothing says that its label may be; bind it (`SekuireLayer::mcp_server`, `--mcp-server` of the gateway)",
                 shown(&server.label)
             );
             Err(
@@ -534,7 +537,7 @@ impl PolicyEnforcer {
             }
         }
         if openings.strict_state && facts.server_state {
-            let message = "the request goes on from state that the server keeps, which `SekuireLayer::strict_state` refuses";
+            let message = "the request goes on from state that the server keeps, which is refused here (`SekuireLayer::strict_state`, `--strict-state` of the gateway)";
             return Err(PolicyViolation::new(
                 Rule::RequestUnreadable,
                 Seen::Request,

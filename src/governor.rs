@@ -250,7 +250,7 @@ fn not_inspected(name: &str, class: Class) -> PolicyViolation {
         Class::Neutral | Class::Denied => "reaches beyond what a policy can govern",
     };
     let message = format!(
-        "`{name}` {does} and can't be inspected; open it knowingly with `SekuireLayer::open_endpoint(\"{name}\")`"
+        "`{name}` {does} and can't be inspected; open it knowingly (`SekuireLayer::open_endpoint`, `--open-endpoint` of the gateway)"
     );
     PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message).with_value(name)
 }
@@ -263,8 +263,9 @@ fn no_endpoint(head: &request::Parts, lost: Option<NoEndpoint>) -> PolicyViolati
         }
         Some(NoEndpoint::Method) => format!("`{method}` is no documented method of `{path}`"),
         Some(NoEndpoint::Unknown) | None => format!(
-            "`{method} {path}` is no known endpoint; if the API begins at another base path, name it with \
-             `SekuireLayer::base_path`, and if the host is no model provider, with `SekuireLayer::plain_hosts`"
+            "`{method} {path}` is no known endpoint; if the API begins at another base path, name it \
+             (`SekuireLayer::base_path`, `--base-path` of the gateway), and if the host is no model provider, name the \
+             host (`SekuireLayer::plain_hosts`)"
         ),
     };
     PolicyViolation::new(Rule::EndpointNotAllowed, Seen::Request, message)

@@ -10,6 +10,7 @@ use crate::governor::Governor;
 use crate::policy::{DomainPattern, Policy};
 use crate::respond::Respond;
 use crate::service::SekuireService;
+use crate::wire::endpoint;
 
 /// Governs every call that goes through a client service by a policy.
 ///
@@ -77,7 +78,8 @@ impl SekuireLayer {
     }
 
     /// Adds a path under which the server's API begins, such as `/tenants/a/v1`. The usual ones (`/v1`,
-    /// `/openai/v1`, Azure deployments, none, ...) are known.
+    /// `/openai/v1`, Azure deployments, none, ...) are known. A last segment `{}` stands for the name of an Azure
+    /// deployment: `/tenants/a/openai/deployments/{}`.
     #[must_use]
     pub fn base_path(self, base: impl Into<String>) -> Self {
         let base = base.into();
@@ -86,11 +88,29 @@ impl SekuireLayer {
     }
 
     /// Lets an endpoint pass that is not inspected, named as the refusal names it: `POST /batches`. Its models
-    /// and tools are **not** judged and its usage is not counted; only the network rules hold.
+    /// and tools are **not** judged and its usage is not counted; only the network rules hold. A text that
+    /// [names no endpoint](Self::is_endpoint) opens nothing.
     #[must_use]
     pub fn open_endpoint(self, endpoint: impl Into<String>) -> Self {
         let endpoint = endpoint.into();
+        if !Self::is_endpoint(&endpoint) {
+            tracing::error!(target: "tower_sekuire", "an entry of `open_endpoint` is no known endpoint and opens nothing");
+        }
         self.with(|governor| governor.opened.push(endpoint))
+    }
+
+    /// Whether this names an endpoint that the layer knows, as [`open_endpoint`](Self::open_endpoint) takes it: the
+    /// method and the path below the base, with `{}` for what varies.
+    ///
+    /// ```
+    /// use tower_sekuire::SekuireLayer;
+    ///
+    /// assert!(SekuireLayer::is_endpoint("POST /uploads/{}/parts"));
+    /// assert!(!SekuireLayer::is_endpoint("POST /v1/uploads/upload_1/parts"));
+    /// ```
+    #[must_use]
+    pub fn is_endpoint(name: &str) -> bool {
+        endpoint::is_listed(name)
     }
 
     /// Names hosts that are no model providers (`*.wikipedia.org`; none by default): calls to them are judged by the

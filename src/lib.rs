@@ -100,10 +100,17 @@
 //! forbidden tool is refused where a request declares it and where an answer calls it, because a model can call a tool
 //! that nobody declared.
 //!
-//! **Endpoints.** `POST /chat/completions` is read in both directions. Requests that neither run a model nor return
-//! its output (models, files, vector stores, most reads and deletes) pass under the network rules alone. Everything else is
-//! refused with [`Rule::EndpointNotAllowed`], unknown paths included, until it is opened by
-//! [`SekuireLayer::open_endpoint`]; an opened endpoint is not inspected.
+//! **Endpoints.** Calls that run a model (chat completions, Responses, embeddings, images, audio, video, assistants' runs
+//! and more) are read in both directions and spend the limits. Calls that store models or tools for later, or return what a
+//! model produced, are read and never charged. Requests that do none of this (lists of models and files, vector stores,
+//! most deletes) pass under the network rules alone. What can't be inspected, such as starting a batch or a realtime call, is
+//! refused with [`Rule::EndpointNotAllowed`] until it is opened by [`SekuireLayer::open_endpoint`], and so is every unknown
+//! path. `docs/surface.md` in the repository lists all endpoints.
+//!
+//! **What a request brings along.** An MCP server's label must lead where network rules or
+//! [`SekuireLayer::mcp_server`] say. Stored prompts and agents are refused until [`SekuireLayer::open_stored`] names them.
+//! State at the provider and history pass, unless [`SekuireLayer::strict_state`] and [`SekuireLayer::strict_history`] say
+//! otherwise. Hosts that are no providers are named by [`SekuireLayer::plain_hosts`].
 //!
 //! **Streams.** An event leaves in the poll in which it was judged, byte for byte as it came. A forbidden call's event
 //! never leaves; the body ends and the server's body is dropped at once. A JSON answer is held until it was judged, so that a
@@ -113,7 +120,8 @@
 //! requests than allowed. Tokens are counted after the call, so calls under way together can cross a budget; the answer
 //! that crosses it is not delivered, and later requests are refused before they leave.
 //!
-//! **Modes.** [`Mode::Warn`] and [`Mode::Audit`] decide and count as [`Mode::Block`] does, and let everything pass.
+//! **Modes.** [`Mode::Warn`] and [`Mode::Audit`] decide and count as [`Mode::Block`] does, and let everything pass but a
+//! governed body with trailers, which can't be sent on whole.
 //!
 //! **Refusals.** An error with a [`PolicyViolation`] in it, which [`PolicyViolation::find`] finds through the errors of
 //! reqwest, hyper and `io`; or, with [`Respond::OpenAi`], what OpenAI's SDKs raise as their own error and don't retry.
@@ -135,8 +143,8 @@
 //!
 //! # Cost
 //!
-//! A governed request is held whole while it is judged (32 MiB at most, [`SekuireLayer::request_cap`]), and so is a JSON
-//! answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event is held ([`SekuireLayer::event_cap`]). A body that need not
+//! A governed request is held whole while it is judged (32 MiB at most, [`SekuireLayer::request_cap`]; a form 64 MiB,
+//! [`SekuireLayer::form_cap`]), and so is a JSON answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event is held ([`SekuireLayer::event_cap`]). A body that need not
 //! be read is passed on as it came. `cargo bench --bench stream` measures what that costs per event, beside a
 //! client without the layer.
 //!

@@ -60,7 +60,8 @@ pub(crate) fn admit<E>(
     }
     let (body, trailers) = collected.finish();
     if trailers.is_some() {
-        let message = "the request's body has trailers, which would be lost";
+        // In every mode: the body is sent on as bytes, and to drop a part of it silently is worse than to refuse.
+        let message = "the request's body has trailers, which can't be sent on once it was read";
         return Err(exchange.unreadable_body(message).into());
     }
     exchange.request(&body)?;

@@ -9,7 +9,12 @@ use std::path::Path;
 
 use tower_sekuire::Policy;
 
-const DOCUMENTS: [&str; 3] = ["README.md", "docs/policy.md", "docs/gateway.md"];
+const DOCUMENTS: [&str; 4] = [
+    "README.md",
+    "docs/policy.md",
+    "docs/gateway.md",
+    "docs/surface.md",
+];
 
 /// The fenced blocks of a document: line, info string, content.
 fn blocks(document: &str) -> Vec<(usize, String, String)> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use support::{Stand, Step, URL, Upstream, chat, request, request_to, run};
 use tower::{Service, ServiceExt};
-use tower_sekuire::{BoxError, PolicyViolation, Rule, SekuireLayer};
+use tower_sekuire::{BoxError, Mode, PolicyEnforcer, PolicyViolation, Rule, SekuireLayer};
 
 const POLICY: &str = "
 agent:
@@ -503,19 +503,22 @@ fn a_body_that_breaks_off_is_not_sent_in_part() {
 }
 
 #[test]
-fn a_body_with_trailers_is_refused() {
-    let layer = SekuireLayer::new(tower_sekuire::Policy::from_yaml(POLICY).unwrap());
-    let mut trailers = http::HeaderMap::new();
-    trailers.insert("content-length", 1.into());
-    let (received, result) = send_piecewise(
-        &layer,
-        vec![
-            Step::data(r#"{"model":"gpt-4o","messages":[]}"#),
-            Step::Trailers(trailers),
-        ],
-    );
-    assert_eq!(violated(&result), Rule::RequestUnreadable);
-    assert!(received.is_empty());
+fn a_body_with_trailers_is_refused_in_every_mode() {
+    for mode in [Mode::Block, Mode::Warn, Mode::Audit] {
+        let policy = tower_sekuire::Policy::from_yaml(POLICY).unwrap();
+        let layer = SekuireLayer::from_enforcer(PolicyEnforcer::new(policy).mode(mode));
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("content-length", 1.into());
+        let (received, result) = send_piecewise(
+            &layer,
+            vec![
+                Step::data(r#"{"model":"gpt-4o","messages":[]}"#),
+                Step::Trailers(trailers),
+            ],
+        );
+        assert_eq!(violated(&result), Rule::RequestUnreadable);
+        assert!(received.is_empty());
+    }
 }
 
 #[test]

@@ -288,10 +288,11 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
     }
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut best = NoEndpoint::Unknown;
-    for base in BASES
+    // The configured ones first: whoever named them knows where the API begins.
+    for base in bases
         .iter()
-        .copied()
-        .chain(bases.iter().map(String::as_str))
+        .map(String::as_str)
+        .chain(BASES.iter().copied())
     {
         let Some((deployment, rest)) = strip_base(base, path) else {
             continue;
@@ -315,6 +316,15 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
         }
     }
     Err(best)
+}
+
+/// Whether `METHOD /path` is a row of the table.
+pub(crate) fn is_listed(name: &str) -> bool {
+    TABLE.iter().any(|row| {
+        name.strip_prefix(row.method)
+            .and_then(|rest| rest.strip_prefix(' '))
+            == Some(row.path)
+    })
 }
 
 /// What makes a path mean different things to different servers.
@@ -473,6 +483,55 @@ mod tests {
         )
         .unwrap();
         assert_eq!(endpoint.path, "/chat/completions");
+    }
+
+    /// The rows of the document's tables, each with its first and last cell.
+    fn documented() -> Vec<(&'static str, &'static str, &'static str)> {
+        include_str!("../../docs/surface.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"))
+            .flat_map(|line| {
+                let cells: Vec<_> = line.split(" | ").collect();
+                let (endpoints, request) = (cells[0], cells[1]);
+                let limits = cells[cells.len() - 1];
+                endpoints
+                    .trim_end_matches('`')
+                    .split("`, `")
+                    .map(move |name| (name, request, limits))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_document_lists_every_row_and_no_other() {
+        let documented = documented();
+        for row in TABLE {
+            let name = format!("{} {}", row.method, row.path);
+            let unread = matches!(row.request, Unread);
+            let limits = match row.class {
+                Neutral => "not spent",
+                _ if unread => "refused",
+                Model => "spent",
+                _ => "not spent",
+            };
+            let found: Vec<_> = documented
+                .iter()
+                .filter(|(listed, ..)| *listed == name)
+                .collect();
+            let [(_, request, said)] = found[..] else {
+                panic!("{name} stands in docs/surface.md {} times", found.len());
+            };
+            assert_eq!(*said, limits, "{name}");
+            assert_eq!(*request == "—", unread, "{name}");
+        }
+        assert_eq!(documented.len(), TABLE.len());
+    }
+
+    #[test]
+    fn a_configured_base_is_tried_before_the_known_ones() {
+        let bases = ["/conversations".to_owned()];
+        let endpoint = classify("POST", "/conversations/responses", &bases).unwrap();
+        assert_eq!(endpoint.path, "/responses");
     }
 
     #[test]

@@ -76,6 +76,8 @@ Enforced:
   tools: allowed web_search, files:read, calculator; blocked file_delete, env_set
   network: TLS required; allowed api.openai.com, *.wikipedia.org; blocked *.malware.net
   limits: 10 requests per minute
+Warnings:
+  agent.toolsets.allowed_tools[1]: `files:read` is sent as `files_read` by some SDKs, which is another name: list both
 ";
     assert!(out.starts_with(head), "{out}");
     let lines: Vec<&str> = out.split("\n\n").last().unwrap().lines().collect();

@@ -5,6 +5,7 @@
 mod check;
 mod forwarding;
 mod lifetime;
+mod openings;
 mod refusals;
 mod start;
 mod support;

@@ -131,6 +131,19 @@ async fn a_command_line_that_makes_no_sense() {
         &["--host", "http://gateway"],
         &["--max-connections", "0"],
         &["--listen", "nowhere"],
+        &["--open-endpoint", "POST /v1/batches"],
+        &["--open-endpoint", "/batches"],
+        &["--open-stored", ""],
+        &["--mcp-server", "docs"],
+        &["--mcp-server", "docs=https://mcp.example.com"],
+        &[
+            "--mcp-server",
+            "docs=a.example",
+            "--mcp-server",
+            "docs=b.example",
+        ],
+        &["--base-path", "proxy/v1"],
+        &["--base-path", "/proxy/../v1"],
     ] {
         refused(POLICY, args, &[]).await;
     }

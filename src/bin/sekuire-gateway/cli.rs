@@ -1,11 +1,16 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tower_sekuire::{Mode, Policy, PolicyError};
+use tower_sekuire::{Mode, Policy, PolicyError, SekuireLayer};
 
-use crate::{check::DomainQuestion, host::HostName};
+use crate::{
+    check::DomainQuestion,
+    host::{HostName, HostPort},
+    target::BasePath,
+};
 
 /// Governs AI agents by a `sekuire.yml`, between any OpenAI SDK and its provider.
 #[derive(Debug, Parser)]
@@ -31,10 +36,10 @@ pub(crate) struct PolicyArgs {
     /// The policy: a `sekuire.yml` or `policy.json`.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: PathBuf,
-    /// The agent in the policy; needed when it names several.
+    /// The agent in the policy; needed when the policy names several.
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
-    /// Load a policy that asks for something nobody here enforces, such as approvals.
+    /// Load a policy also when it asks for something that isn't enforced here, such as approvals.
     #[arg(long)]
     pub(crate) accept_unenforced: bool,
 }
@@ -66,6 +71,72 @@ pub(crate) struct ServeArgs {
     /// Connections served at the same time; further ones wait in the listen queue.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+    /// A path at the upstream under which the API begins, besides the known ones and that of
+    /// --upstream; a last segment `{}` stands for an Azure deployment. May be given several times,
+    /// as all below.
+    #[arg(long = "base-path", value_name = "PATH")]
+    pub(crate) base_paths: Vec<BasePath>,
+    /// Let this endpoint pass unread, named as its refusal names it: "POST /batches".
+    #[arg(long = "open-endpoint", value_name = "METHOD /PATH")]
+    pub(crate) open_endpoints: Vec<EndpointName>,
+    /// Let requests use the stored prompt, agent or workflow of this id.
+    #[arg(long = "open-stored", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) open_stored: Vec<String>,
+    /// Bind an MCP server's label to the host, with its port if it has one, or to the connector
+    /// that it may stand for.
+    #[arg(long = "mcp-server", value_name = "LABEL=HOST")]
+    pub(crate) mcp_servers: Vec<McpServer>,
+    /// Refuse conversations that name a tool that isn't allowed, as history too.
+    #[arg(long)]
+    pub(crate) strict_history: bool,
+    /// Refuse requests that go on from state that the provider keeps.
+    #[arg(long)]
+    pub(crate) strict_state: bool,
+}
+
+/// An `--open-endpoint`: one that the layer knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndpointName(pub(crate) String);
+
+impl FromStr for EndpointName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !SekuireLayer::is_endpoint(text) {
+            return Err(
+                "no known endpoint; write it as its refusal does, below the base path and with `{}` for what varies: \
+                 \"POST /uploads/{}/parts\"",
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// An `--mcp-server`: a label, and what it may stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct McpServer {
+    pub(crate) label: String,
+    pub(crate) host: String,
+}
+
+impl FromStr for McpServer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (label, host) = text
+            .split_once('=')
+            .filter(|(label, _)| !label.is_empty())
+            .ok_or("expected LABEL=HOST, LABEL=HOST:PORT or LABEL=CONNECTOR")?;
+        if HostPort::parse(host).is_none() {
+            return Err(
+                "after the label: expected a host, host:port or a connector's id, not a URL",
+            );
+        }
+        Ok(Self {
+            label: label.to_owned(),
+            host: host.to_owned(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -129,5 +200,46 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_endpoint_is_one_that_the_layer_knows() {
+        for name in ["POST /batches", "POST /uploads/{}/parts", "GET /realtime"] {
+            assert!(name.parse::<EndpointName>().is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            "/batches",
+            "POST  /batches",
+            "post /batches",
+            "POST /v1/batches",
+            "POST /uploads/upload_1/parts",
+            "PUT /batches",
+            "POST /batches ",
+        ] {
+            assert!(name.parse::<EndpointName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_mcp_server_is_a_label_and_a_place() {
+        for (text, host) in [
+            ("docs=mcp.example.com", "mcp.example.com"),
+            ("docs=mcp.example.com:8443", "mcp.example.com:8443"),
+            ("docs=connector_gmail", "connector_gmail"),
+        ] {
+            let server: McpServer = text.parse().unwrap();
+            assert_eq!((&*server.label, &*server.host), ("docs", host));
+        }
+        for text in [
+            "docs",
+            "=mcp.example.com",
+            "docs=",
+            "docs=https://h",
+            "docs=h/sse",
+            "docs=a=b",
+        ] {
+            assert!(text.parse::<McpServer>().is_err(), "{text}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! `serve`: everything that must hold before the first request, the connections, and the end.
 
 use std::{
-    convert::Infallible, fmt::Display, io::IsTerminal, net::SocketAddr, process::ExitCode,
-    sync::Arc, time::Duration,
+    collections::HashSet, convert::Infallible, fmt::Display, io::IsTerminal, net::SocketAddr,
+    process::ExitCode, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,12 +23,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     body::ProxyBody,
-    cli::{ModeArg, ServeArgs},
+    cli::{EndpointName, ModeArg, ServeArgs},
     client::upstream_client,
     door::Door,
     headers::Credential,
     proxy::{Proxy, chain},
-    target::Upstream,
+    target::{BasePath, Upstream},
 };
 
 /// Serves until it is told to stop. Exit code 2 when it can't start.
@@ -73,6 +73,7 @@ impl Display for StartError {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), StartError> {
+    distinct_labels(&args)?;
     let policy = args
         .policy
         .load()
@@ -98,7 +99,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     // Before the line is printed: whoever reads it may send the signal at once.
     let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
 
-    let layer = SekuireLayer::from_enforcer(enforcer).respond(Respond::OpenAi);
+    let layer = layer(enforcer, &args, &upstream);
     let proxy = Proxy {
         service: layer.layer(upstream_client()),
         door: Door::new(args.hosts, credential.is_some()),
@@ -149,6 +150,45 @@ fn governed_upstream(
         tracing::warn!(rule = violation.rule().as_str(), "{what}: {violation}");
     }
     Ok(enforcer.mode(mode.into()))
+}
+
+/// The layer over the upstream's client, with everything that the flags open or close.
+fn layer(enforcer: PolicyEnforcer, args: &ServeArgs, upstream: &Upstream) -> SekuireLayer {
+    let mut layer = SekuireLayer::from_enforcer(enforcer)
+        .respond(Respond::OpenAi)
+        .strict_history(args.strict_history)
+        .strict_state(args.strict_state);
+    for base in upstream.bases() {
+        layer = layer.base_path(base);
+    }
+    for BasePath(base) in &args.base_paths {
+        layer = layer.base_path(base.as_str());
+    }
+    for EndpointName(endpoint) in &args.open_endpoints {
+        tracing::warn!(%endpoint, "open: passes unread");
+        layer = layer.open_endpoint(endpoint.as_str());
+    }
+    for id in &args.open_stored {
+        layer = layer.open_stored(id.as_str());
+    }
+    for server in &args.mcp_servers {
+        layer = layer.mcp_server(server.label.as_str(), server.host.as_str());
+    }
+    layer
+}
+
+/// A label stands for one place; which of two was meant can't be known.
+fn distinct_labels(args: &ServeArgs) -> Result<(), StartError> {
+    let mut labels = HashSet::new();
+    for server in &args.mcp_servers {
+        if !labels.insert(&server.label) {
+            return Err(StartError::new(
+                "--mcp-server",
+                format_args!("the label `{}` is given twice", server.label.escape_debug()),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The key to lend, unless it would be lent to strangers.

@@ -27,6 +27,19 @@ impl Upstream {
         self.scheme.as_str()
     }
 
+    /// The paths under which the API begins at the upstream because of its base, as the layer sees them.
+    pub(crate) fn bases(&self) -> Vec<String> {
+        if self.base.is_empty() {
+            return Vec::new();
+        }
+        let mut bases = vec![self.base.clone()];
+        if !self.base.ends_with("/v1") {
+            // A client's own `/v1` comes after it.
+            bases.push(format!("{}/v1", self.base));
+        }
+        bases
+    }
+
     /// The URI for a client's request target, whose bytes are kept, escapes and query included.
     ///
     /// # Errors
@@ -87,12 +100,7 @@ impl FromStr for Upstream {
             return Err("the host or port is none that can be reached".to_owned());
         }
         let base = uri.path().trim_end_matches('/');
-        // Such a base would mean different things to the rules and to the upstream.
-        if base
-            .split('/')
-            .skip(1)
-            .any(|segment| matches!(segment, "" | "." | "..") || segment.contains(['%', '\\', ';']))
-        {
+        if !is_plain(base) {
             return Err(
                 "the base path must be plain: no empty or dot segments, no escapes".to_owned(),
             );
@@ -103,6 +111,35 @@ impl FromStr for Upstream {
             base: base.to_owned(),
         })
     }
+}
+
+/// A `--base-path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BasePath(pub(crate) String);
+
+impl FromStr for BasePath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let base = text.trim_end_matches('/');
+        let ascii = base.bytes().all(|byte| byte.is_ascii_graphic());
+        if !base.starts_with('/') || !ascii || base.contains(['?', '#']) || !is_plain(base) {
+            return Err("expected a plain path such as /tenants/a/v1");
+        }
+        // Only at the end does it stand for anything.
+        let fixed = base.strip_suffix("/{}").unwrap_or(base);
+        if fixed.contains(['{', '}']) {
+            return Err("`{}` stands for an Azure deployment, as the last segment only");
+        }
+        Ok(Self(base.to_owned()))
+    }
+}
+
+/// Whether a base path means the same to the rules and to every server.
+fn is_plain(base: &str) -> bool {
+    base.split('/')
+        .skip(1)
+        .all(|segment| !matches!(segment, "" | "." | "..") && !segment.contains(['%', '\\', ';']))
 }
 
 /// Whether `path` is `base` or a resource below it.
@@ -202,6 +239,45 @@ mod tests {
                 .uri_for(&target)
                 .unwrap();
             assert_eq!(uri.to_string(), expected, "{upstream} {target}");
+        }
+    }
+
+    #[test]
+    fn the_layer_learns_every_base_that_a_join_can_yield() {
+        for (upstream, bases) in [
+            ("https://h", &[][..]),
+            ("https://h/v1", &["/v1"]),
+            ("https://h/proxy/v1/", &["/proxy/v1"]),
+            ("https://h/proxy", &["/proxy", "/proxy/v1"]),
+        ] {
+            assert_eq!(upstream.parse::<Upstream>().unwrap().bases(), bases);
+        }
+    }
+
+    #[test]
+    fn a_base_path_is_plain() {
+        for (text, base) in [
+            ("/tenants/a/v1", "/tenants/a/v1"),
+            ("/a/", "/a"),
+            ("/a/deployments/{}", "/a/deployments/{}"),
+        ] {
+            assert_eq!(text.parse(), Ok(BasePath(base.to_owned())));
+        }
+        for text in [
+            "",
+            "/",
+            "a/v1",
+            "https://h/v1",
+            "/a//b",
+            "/a/../b",
+            "/a%2Fb",
+            "/a?b",
+            "/a#b",
+            "/a b",
+            "/{}/b",
+            "/a{}",
+        ] {
+            assert!(text.parse::<BasePath>().is_err(), "{text}");
         }
     }
 
