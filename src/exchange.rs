@@ -490,6 +490,11 @@ impl Exchange {
         self.text = reader.text();
     }
 
+    /// As [`progress`](Self::progress), after an event that brought nothing but text.
+    pub(crate) const fn spoken(&mut self, text: u64) {
+        self.text = text;
+    }
+
     /// The answer says that it is whole: charges it. The call that crosses a budget doesn't deliver its answer.
     ///
     /// Clients stop reading here, so an exchange that is dropped from now on has ended well.

@@ -268,7 +268,7 @@ impl Stream {
     fn take<E: Into<BoxError>>(&mut self, frame: Option<Result<Frame<Bytes>, E>>) -> bool {
         let (judged, trailers) = match frame {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => match self.gate.push(&data, &mut self.exchange) {
+                Ok(data) => match self.gate.push(data, &mut self.exchange) {
                     Ok(()) => return false,
                     violated => (violated, None),
                 },
@@ -322,7 +322,7 @@ impl Observed {
     fn see(&mut self, data: &Bytes) {
         match &mut self.reading {
             Reading::Stream(gate) => {
-                let _ = gate.push(data, &mut self.exchange);
+                let _ = gate.push(data.clone(), &mut self.exchange);
                 while gate.pop().is_some() {}
             }
             Reading::Document { collected, .. } => {

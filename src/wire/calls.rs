@@ -113,6 +113,15 @@ impl Calls {
         }
     }
 
+    /// Whether the part belongs to a call that is open and goes on by its index.
+    pub(crate) fn is_open(&self, part: &CallPart) -> bool {
+        matches!(part.slot, Slot::Index(_))
+            && self
+                .open
+                .iter()
+                .any(|call| call.choice == part.choice && call.slot == part.slot)
+    }
+
     fn has_unindexed(&self, choice: u64) -> bool {
         self.open
             .iter()

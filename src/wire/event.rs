@@ -8,6 +8,7 @@ use super::answer::{AnswerFacts, Usage, read_any, read_chat};
 use super::calls::{Calls, Meaning};
 use super::endpoint::Format;
 use super::error::{Result, WireError};
+use super::fast::Shapes;
 use super::json::{Scratch, Span};
 use super::responses::Items;
 use super::sse::{Line, has_hidden_break, lenient_payloads, line, lines};
@@ -46,6 +47,10 @@ pub(crate) struct EventReader {
     facts: EventFacts,
     usage: Option<Usage>,
     text: u64,
+    shapes: Shapes,
+    /// Every event is read slowly: the reference that the fast way is compared with.
+    #[cfg(test)]
+    slow: bool,
 }
 
 impl EventReader {
@@ -64,6 +69,9 @@ impl EventReader {
             facts: EventFacts::default(),
             usage: None,
             text: 0,
+            shapes: Shapes::default(),
+            #[cfg(test)]
+            slow: false,
         }
     }
 
@@ -98,6 +106,22 @@ impl EventReader {
         Ok(())
     }
 
+    /// Reads the next block, if `bytes` begin with a whole one that is known to be quiet: an event that names nothing
+    /// and changes nothing but the length of the text. The block's length.
+    #[inline]
+    pub(crate) fn skim(&mut self, bytes: &[u8]) -> Option<usize> {
+        #[cfg(test)]
+        if self.slow {
+            return None;
+        }
+        if self.done || self.waiting() {
+            return None;
+        }
+        let quiet = self.shapes.skim(bytes)?;
+        self.text = self.text.saturating_add(quiet.text);
+        Some(quiet.length)
+    }
+
     /// Reads the next block.
     ///
     /// # Errors
@@ -107,6 +131,11 @@ impl EventReader {
         self.facts.cuts.clear();
         self.facts.event = false;
         self.facts.done = false;
+        // INVARIANT: a block has no event's end but its own, so one that is skimmed is skimmed whole.
+        if self.skim(block).is_some() {
+            self.facts.event = true;
+            return Ok(&self.facts);
+        }
         let text = match std::mem::replace(&mut self.started, true) {
             true => block,
             false => block.strip_prefix(BOM).unwrap_or(block),
@@ -155,8 +184,30 @@ impl EventReader {
                 block.get(span.start..span.end).unwrap_or_default(),
                 Some(span.start),
             )?;
+            if self.is_quiet() {
+                self.shapes.learn(block, &self.answer, &mut self.scratch);
+            }
         }
         Ok(&self.facts)
+    }
+
+    /// Whether the event just read would, with other text in it, again name nothing and change nothing but the length
+    /// of the text. Only chunks of a chat keep no count of themselves.
+    fn is_quiet(&self) -> bool {
+        matches!(self.format, Format::Chat)
+            && !self.facts.done
+            && !self.waiting()
+            && self.facts.tools.is_empty()
+            && self.facts.cuts.is_empty()
+            && self.answer.usage.is_none()
+            && !self.answer.error
+            && self.answer.items.is_empty()
+            // Arguments open a call where there was none, unless they are empty: so the call must be open already.
+            && self
+                .answer
+                .parts
+                .iter()
+                .all(|part| part.names.is_empty() && self.calls.is_open(part))
     }
 
     /// A line that is no data for specified parsers, but may be for lenient ones.
@@ -612,5 +663,223 @@ mod tests {
         let cuts = reader.read(block.as_bytes()).unwrap().cuts.clone();
         let left = String::from_utf8(without(block.as_bytes(), &cuts)).unwrap();
         assert_eq!(left, block.replace("\"name\":\"a\",", ""));
+    }
+
+    mod fast_and_slow {
+        use super::*;
+        use proptest::prelude::*;
+
+        /// The verdict on each block, up to the first that is refused, and what the stream came to.
+        fn read(blocks: &[Vec<u8>], slow: bool) -> Vec<String> {
+            let mut reader = EventReader::new(Format::Chat, 2);
+            reader.slow = slow;
+            let mut seen = Vec::new();
+            for block in blocks {
+                let verdict = format!("{:?}", reader.read(block));
+                let state = (
+                    reader.tokens(),
+                    reader.text(),
+                    reader.waiting(),
+                    reader.finish(),
+                );
+                seen.push(format!("{verdict} {state:?}"));
+                if verdict.starts_with("Err") {
+                    break;
+                }
+            }
+            seen
+        }
+
+        /// How many of the blocks are read the fast way.
+        fn skimmed(blocks: &[Vec<u8>]) -> usize {
+            let mut reader = EventReader::new(Format::Chat, 2);
+            let mut skimmed = 0;
+            for block in blocks {
+                if let Some(length) = reader.skim(block) {
+                    assert_eq!(length, block.len());
+                    skimmed += 1;
+                } else {
+                    reader.read(block).unwrap();
+                }
+            }
+            skimmed
+        }
+
+        fn chunk(delta: &str) -> String {
+            format!(
+                "data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{{delta}}},\"finish_reason\":null}}],\"usage\":null,\"obfuscation\":\"x9\"}}\n\n"
+            )
+        }
+
+        fn text(content: &str) -> Vec<u8> {
+            chunk(&format!("\"content\":\"{content}\"")).into()
+        }
+
+        fn arguments(index: u64, arguments: &str) -> Vec<u8> {
+            chunk(&format!(
+                "\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":\"{arguments}\"}}}}]"
+            ))
+            .into()
+        }
+
+        #[test]
+        fn steady_events_are_read_the_fast_way() {
+            let contents = [
+                "",
+                " a",
+                r"\n",
+                r#"\"q\""#,
+                "\u{4f60}",
+                r"\u4f60",
+                r"\ud83d\ude00",
+                "\u{feff}",
+            ];
+            let blocks: Vec<_> = contents.into_iter().map(text).collect();
+            assert_eq!(skimmed(&blocks), contents.len() - 1);
+            assert_eq!(read(&blocks, false), read(&blocks, true));
+
+            let name = chunk(
+                "\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"a\",\"arguments\":\"\"}}]",
+            );
+            let blocks = [
+                name.into(),
+                arguments(0, "{"),
+                arguments(0, ""),
+                arguments(0, "}"),
+            ];
+            assert_eq!(skimmed(&blocks), 2);
+            assert_eq!(read(&blocks, false), read(&blocks, true));
+        }
+
+        #[test]
+        fn what_is_not_well_formed_is_read_slowly() {
+            let learned = text("a");
+            for content in [
+                "\"",
+                r"\",
+                r"\x",
+                r"\u12",
+                r"\ud83d",
+                r"\ude00",
+                r"\ud83d\u0041",
+                "\t",
+                "\n",
+                "\r",
+                "\0",
+                r#"","content":"b"#,
+                r#"","tool_calls":[{"index":0,"function":{"name":"evil"}}],"x":""#,
+            ] {
+                let blocks = [learned.clone(), text(content)];
+                let mut reader = reader();
+                reader.read(&blocks[0]).unwrap();
+                assert_eq!(reader.skim(&blocks[1]), None, "{content}");
+                assert_eq!(read(&blocks, false), read(&blocks, true), "{content}");
+            }
+            let mut not_text = learned.clone();
+            let at = not_text.windows(2).position(|pair| pair == b"a\"").unwrap();
+            not_text[at] = 0xC3;
+            assert_eq!(
+                read(&[learned.clone(), not_text.clone()], false),
+                read(&[learned, not_text], true)
+            );
+        }
+
+        #[test]
+        fn arguments_of_a_call_that_is_not_open_are_never_learned() {
+            // Empty arguments are filler; with text in them they would open a call without a name.
+            let blocks = [arguments(0, ""), arguments(0, ""), arguments(0, "{}")];
+            assert_eq!(read(&blocks, false), read(&blocks, true));
+            assert_eq!(skimmed(&blocks), 0);
+        }
+
+        #[test]
+        fn a_stream_of_changing_shapes_stops_being_learned_and_starts_again() {
+            let mut blocks: Vec<Vec<u8>> = (0..100)
+                .map(|at| chunk(&format!("\"content\":\"a\",\"at\":{at}")).into())
+                .collect();
+            assert_eq!(skimmed(&blocks), 0);
+            blocks.extend((0..100).map(|_| text("a")));
+            assert!(skimmed(&blocks) > 60);
+        }
+
+        fn block() -> impl Strategy<Value = Vec<u8>> {
+            let content = prop_oneof![
+                "[ a-z\u{4f60}\u{1f600}\u{2028}]{0,6}",
+                Just(r#"\n\"\\"#.to_owned()),
+                Just(r"\u4f60\ud83d\ude00".to_owned()),
+            ];
+            prop_oneof![
+                6 => content.clone().prop_map(|content| text(&content)),
+                3 => (0..3_u64, content).prop_map(|(index, content)| arguments(index, &content)),
+                1 => (0..3_u64).prop_map(|index| {
+                    chunk(&format!("\"tool_calls\":[{{\"index\":{index},\"function\":{{\"name\":\"a\",\"arguments\":\"\"}}}}]")).into()
+                }),
+                1 => prop::sample::select(vec![
+                    "data: [DONE]\n\n", ": ping\n", "\n", "data: {}\n\n", "data: {\"usage\":{\"total_tokens\":7}}\n\n",
+                ]).prop_map(|block| block.as_bytes().to_vec()),
+            ]
+        }
+
+        /// A change of one block: a byte replaced, put in or taken out, or a piece said twice.
+        fn mutated() -> impl Strategy<Value = Vec<u8>> {
+            const BYTES: &[u8] = b"\"\\{}[],:0aN_u\n\r\t \x00\x1f\x7f\xc3\xef";
+            (
+                block(),
+                0..4_u8,
+                any::<prop::sample::Index>(),
+                any::<prop::sample::Index>(),
+                prop::sample::select(BYTES),
+            )
+                .prop_map(|(mut block, how, at, to, byte)| {
+                    let (at, to) = (at.index(block.len()), to.index(block.len()));
+                    match how {
+                        0 => block[at] = byte,
+                        1 => block.insert(at, byte),
+                        2 => drop(block.remove(at)),
+                        _ => {
+                            let piece = block[at.min(to)..at.max(to)].to_vec();
+                            block.splice(at..at, piece);
+                        }
+                    }
+                    block
+                })
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+            #[test]
+            fn both_ways_give_the_same_verdicts(
+                blocks in prop::collection::vec(prop_oneof![8 => block(), 1 => mutated()], 1..24)
+            ) {
+                // Blocks as they come from the scanner, however they were changed.
+                let stream = blocks.concat();
+                let mut scanner = super::super::super::sse::Scanner::new();
+                let (mut rest, mut blocks) = (&stream[..], Vec::new());
+                while let Some(length) = scanner.scan(rest) {
+                    blocks.push(rest[..length].to_vec());
+                    rest = &rest[length..];
+                }
+                prop_assert_eq!(read(&blocks, false), read(&blocks, true));
+            }
+
+            #[test]
+            fn a_skimmed_block_is_the_scanner_s_block(
+                blocks in prop::collection::vec(prop_oneof![8 => block(), 1 => mutated()], 1..24)
+            ) {
+                let stream = blocks.concat();
+                let mut reader = EventReader::new(Format::Chat, 2);
+                let mut scanner = super::super::super::sse::Scanner::new();
+                let mut rest = &stream[..];
+                while let Some(length) = scanner.scan(rest) {
+                    if let Some(skimmed) = reader.skim(rest) {
+                        prop_assert_eq!(skimmed, length);
+                    } else if reader.read(&rest[..length]).is_err() {
+                        break;
+                    }
+                    rest = &rest[length..];
+                }
+            }
+        }
     }
 }

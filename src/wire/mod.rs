@@ -6,6 +6,7 @@ pub(crate) mod calls;
 pub(crate) mod endpoint;
 pub(crate) mod error;
 pub(crate) mod event;
+mod fast;
 pub(crate) mod fields;
 pub(crate) mod json;
 pub(crate) mod multipart;

@@ -31,6 +31,11 @@ impl Scanner {
         }
     }
 
+    /// The next byte is the first of a block, whatever it is.
+    pub(crate) const fn is_at_start(&self) -> bool {
+        self.at_block_start && !self.after_cr
+    }
+
     const fn start_block(&mut self) {
         self.at_line_start = true;
         self.at_block_start = true;

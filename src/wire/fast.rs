@@ -1,0 +1,279 @@
+//! Quiet events by their learned shape: the verdict of the slow reader, without reading JSON again.
+//!
+//! An event that the slow reader has read and found quiet (no name, no usage, nothing to cut, no change of state) is
+//! remembered as its bytes with *holes*: the contents of a few strings of which nothing but the length counts, such as
+//! `delta.content`. A later event that equals it in every byte outside the holes, and whose holes hold well-formed
+//! string contents, is quiet too.
+//!
+//! Why this is sound: outside the holes the bytes are those of a strict document in one data line, so the keys, the
+//! nesting, the types, the indexes and the line ends are the same. A hole's contents can't end their string early: they
+//! hold no bare quote, no control character (hence no line end either), only whole escapes and whole UTF-8. So the
+//! two documents differ in the values of those strings alone, and the facts in the holes' lengths alone. An escaped
+//! key, a second key, a name, a non-null usage or another framing differs outside the holes, and is read slowly.
+
+use super::answer::AnswerFacts;
+use super::error::{Result, WireError};
+use super::json::{Kind, Reader, Scratch};
+
+/// A stream alternates between few shapes: content, reasoning, the arguments of a call.
+const SHAPES: usize = 3;
+/// Content, arguments, obfuscation, and one to spare.
+const HOLES: usize = 4;
+/// Larger events are no deltas; remembering them would cost every open stream memory.
+const MAX_LENGTH: usize = 2 * 1024;
+/// After so many shapes that matched nothing, only every 32nd event is learned.
+const TRIALS: u32 = 8;
+
+/// The shapes of one stream, the last that matched first.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    shapes: [Shape; SHAPES],
+    /// Shapes that may still be learned before one has to match.
+    trials: Trials,
+}
+
+#[derive(Debug)]
+struct Trials {
+    left: u32,
+    skipped: u32,
+}
+
+impl Default for Trials {
+    fn default() -> Self {
+        Self {
+            left: TRIALS,
+            skipped: 0,
+        }
+    }
+}
+
+/// A block whose bytes are known but for its holes. Without bytes it matches nothing.
+#[derive(Debug, Default)]
+struct Shape {
+    bytes: Vec<u8>,
+    holes: [Hole; HOLES],
+    count: usize,
+    /// Bytes of generated text outside the holes.
+    text: u64,
+}
+
+/// The contents of a string in the block, between its quotes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hole {
+    start: usize,
+    end: usize,
+    /// It is generated text.
+    is_text: bool,
+}
+
+/// A quiet event at the beginning of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quiet {
+    /// The block's length, its blank line included.
+    pub(super) length: usize,
+    /// Bytes of generated text in it.
+    pub(super) text: u64,
+}
+
+impl Shapes {
+    /// Whether `bytes`, which begin with a block, begin with one of a known shape.
+    #[inline]
+    pub(super) fn skim(&mut self, bytes: &[u8]) -> Option<Quiet> {
+        for at in 0..SHAPES {
+            let Some(quiet) = self.shapes.get(at).and_then(|shape| shape.skim(bytes)) else {
+                continue;
+            };
+            if at > 0 {
+                self.shapes.swap(0, at);
+            }
+            self.trials.left = TRIALS;
+            return Some(quiet);
+        }
+        None
+    }
+
+    /// Remembers the shape of a block that the slow reader found quiet.
+    pub(super) fn learn(&mut self, block: &[u8], facts: &AnswerFacts, scratch: &mut Scratch) {
+        // A stream whose events differ in other places (log probabilities, say) isn't read twice for nothing.
+        if self.trials.left == 0 {
+            self.trials.skipped += 1;
+            if self.trials.skipped < 32 {
+                return;
+            }
+            self.trials.skipped = 0;
+        }
+        self.trials.left = self.trials.left.saturating_sub(1);
+        self.shapes.rotate_right(1);
+        let [newest, ..] = &mut self.shapes;
+        newest.learn(block, facts, scratch);
+    }
+}
+
+impl Shape {
+    fn skim(&self, bytes: &[u8]) -> Option<Quiet> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let (mut at, mut known, mut text) = (0, 0, self.text);
+        for hole in self.holes.get(..self.count)? {
+            let literal = self.bytes.get(known..hole.start)?;
+            let rest = bytes.get(at..)?.strip_prefix(literal)?;
+            let length = contents(rest)?;
+            at += literal.len() + length;
+            known = hole.end;
+            if hole.is_text {
+                text = text.saturating_add(length as u64);
+            }
+        }
+        let literal = self.bytes.get(known..)?;
+        bytes.get(at..)?.strip_prefix(literal)?;
+        Some(Quiet {
+            length: at + literal.len(),
+            text,
+        })
+    }
+
+    fn learn(&mut self, block: &[u8], facts: &AnswerFacts, scratch: &mut Scratch) {
+        self.bytes.clear();
+        self.count = 0;
+        let Some(payload) = single_payload(block) else {
+            return;
+        };
+        if self.find_holes(payload, scratch).is_err() {
+            return;
+        }
+        let mut text = 0;
+        for hole in self.holes.get_mut(..self.count).unwrap_or_default() {
+            if hole.is_text {
+                text += (hole.end - hole.start) as u64;
+            }
+            hole.start += DATA.len();
+            hole.end += DATA.len();
+        }
+        let Some(text) = facts.text.checked_sub(text) else {
+            return;
+        };
+        self.text = text;
+        self.bytes.extend_from_slice(block);
+    }
+
+    fn find_holes(&mut self, payload: &[u8], scratch: &mut Scratch) -> Result<()> {
+        let mut reader = Reader::new(payload, scratch)?;
+        reader.object(|r, key| match key {
+            "obfuscation" => self.hole(r, false),
+            "choices" if r.kind()? == Kind::Array => r.array(|r| {
+                members(r, |r, key| match key {
+                    "delta" => members(r, |r, key| self.delta(r, key)),
+                    _ => r.skip(),
+                })
+            }),
+            _ => r.skip(),
+        })
+    }
+
+    fn delta(&mut self, r: &mut Reader<'_, '_>, key: &str) -> Result<()> {
+        match key {
+            "content" | "reasoning_content" | "reasoning" | "refusal" => self.hole(r, true),
+            "tool_calls" if r.kind()? == Kind::Array => r.array(|r| {
+                members(r, |r, key| match key {
+                    "function" | "custom" => members(r, |r, key| match key {
+                        "arguments" | "input" => self.hole(r, true),
+                        _ => r.skip(),
+                    }),
+                    _ => r.skip(),
+                })
+            }),
+            _ => r.skip(),
+        }
+    }
+
+    /// Makes the next value a hole, if it is a string.
+    fn hole(&mut self, r: &mut Reader<'_, '_>, is_text: bool) -> Result<()> {
+        if r.kind()? != Kind::String {
+            return r.skip();
+        }
+        // `kind` stepped over the white space: the quote is next.
+        let start = r.position() + 1;
+        let end = start + r.string_len()?;
+        let Some(hole) = self.holes.get_mut(self.count) else {
+            return Err(WireError::new("more holes than a shape may have"));
+        };
+        *hole = Hole {
+            start,
+            end,
+            is_text,
+        };
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// Reads an object's members, and past anything else.
+fn members(
+    r: &mut Reader<'_, '_>,
+    member: impl FnMut(&mut Reader<'_, '_>, &str) -> Result<()>,
+) -> Result<()> {
+    if r.kind()? == Kind::Object {
+        return r.object(member);
+    }
+    r.skip()
+}
+
+const DATA: &[u8] = b"data: ";
+
+/// The payload of a block that is one data line and its blank line, as servers write it.
+fn single_payload(block: &[u8]) -> Option<&[u8]> {
+    if block.len() > MAX_LENGTH {
+        return None;
+    }
+    let rest = block.strip_prefix(DATA)?;
+    // Not for CR alone: whether an LF that follows belongs to the block is known only with the next byte.
+    let payload = rest
+        .strip_suffix(b"\r\n\r\n")
+        .or_else(|| rest.strip_suffix(b"\n\n"))?;
+    memchr::memchr2(b'\n', b'\r', payload)
+        .is_none()
+        .then_some(payload)
+}
+
+/// The length of a string's contents: as far as the closing quote, if they are well formed.
+fn contents(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut is_ascii) = (0, true);
+    loop {
+        match *bytes.get(at)? {
+            b'"' => break,
+            b'\\' => at += escape(bytes.get(at..)?)?,
+            0..0x20 => return None,
+            byte => {
+                is_ascii &= byte.is_ascii();
+                at += 1;
+            }
+        }
+    }
+    if !is_ascii {
+        std::str::from_utf8(bytes.get(..at)?).ok()?;
+    }
+    Some(at)
+}
+
+/// The length of the escape that these bytes begin with, both halves of a surrogate pair included.
+fn escape(bytes: &[u8]) -> Option<usize> {
+    match bytes.get(1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        b'u' => match unit(bytes.get(2..6)?)? {
+            0xD800..=0xDBFF => {
+                let low = unit(bytes.get(6..12)?.strip_prefix(b"\\u")?)?;
+                matches!(low, 0xDC00..=0xDFFF).then_some(12)
+            }
+            0xDC00..=0xDFFF => None,
+            _ => Some(6),
+        },
+        _ => None,
+    }
+}
+
+fn unit(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |unit, digit| {
+        Some(unit << 4 | char::from(*digit).to_digit(16)?)
+    })
+}
