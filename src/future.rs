@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::BoxError;
 use crate::body::ResponseBody;
-use crate::body::collect::Collected;
+use crate::body::collect::{Collected, Uncollected};
 use crate::exchange::Exchange;
 use crate::respond::Respond;
 use crate::steps::{self, Governed, Receipt, Received, Stop};
@@ -218,11 +218,17 @@ where
                         return Poll::Pending;
                     };
                     let whole = ready!(receiving.collected.poll_from(body, cx));
+                    let whole = whole.map_err(Uncollected::boxed);
                     let Some(receipt) = receipt.take() else {
                         return Poll::Pending;
                     };
                     let respond = receipt.exchange.governor().respond;
-                    Break(receipt.judge(whole).or_else(|stop| end(stop, respond)))
+                    let found = |error: &BoxError| PolicyViolation::find(&**error).cloned();
+                    Break(
+                        receipt
+                            .judge(whole, found)
+                            .or_else(|stop| end(stop, respond)),
+                    )
                 }
                 // Polled again after the end, which no caller may do: never ready, as nothing is left to tell.
                 StateProj::Done => return Poll::Pending,

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use http::{Response, request, response};
 
-use crate::BoxError;
 use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
 use crate::exchange::{Answer, Exchange};
@@ -119,11 +118,12 @@ pub(crate) fn receive<R>(
 }
 
 impl Receipt {
-    /// Judges the collected answer.
-    pub(crate) fn judge<R, E: Into<BoxError>>(
+    /// Judges the collected answer. `refused` finds a violation in the error of a body.
+    pub(crate) fn judge<R, E>(
         mut self: Box<Self>,
         whole: Result<(), Uncollected<E>>,
-    ) -> Result<Governed<R>, Stop<BoxError>> {
+        refused: impl FnOnce(&E) -> Option<PolicyViolation>,
+    ) -> Result<Governed<R>, Stop<E>> {
         match whole {
             Ok(()) => {
                 let (body, trailers) = self.collected.finish();
@@ -141,9 +141,8 @@ impl Receipt {
                 ))
             }
             Err(Uncollected::Failed(error)) => {
-                let error = error.into();
                 // A body below may refuse too, such as one that decodes.
-                if let Some(violation) = PolicyViolation::find(&*error).cloned() {
+                if let Some(violation) = refused(&error) {
                     self.exchange.refuse_answer(violation)?;
                 }
                 self.exchange.broken();

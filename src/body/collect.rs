@@ -10,6 +10,8 @@ use http_body::{Body, Frame};
 /// Frames taken in without pause; see the same figure of streamed bodies.
 const FRAMES_PER_POLL: u32 = 256;
 
+use crate::BoxError;
+
 #[derive(Debug)]
 pub(crate) struct Collected {
     single: Bytes,
@@ -27,6 +29,15 @@ struct OverCap;
 pub(crate) enum Uncollected<E> {
     OverCap,
     Failed(E),
+}
+
+impl<E: Into<BoxError>> Uncollected<E> {
+    pub(crate) fn boxed(self) -> Uncollected<BoxError> {
+        match self {
+            Self::OverCap => Uncollected::OverCap,
+            Self::Failed(error) => Uncollected::Failed(error.into()),
+        }
+    }
 }
 
 impl Collected {

@@ -149,7 +149,7 @@ async fn govern(
         Received::Release(answer) => Ok(answer),
         Received::Collect(body, mut receipt) => {
             let whole = collect(&mut receipt.collected, body).await;
-            receipt.judge(whole)
+            receipt.judge(whole, |error| PolicyViolation::find(error).cloned())
         }
     }
 }
