@@ -144,8 +144,8 @@
 //! # Cost
 //!
 //! A governed request is held whole while it is judged (32 MiB at most, [`SekuireLayer::request_cap`]; a form 64 MiB,
-//! [`SekuireLayer::form_cap`]), and so is a JSON answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event is held ([`SekuireLayer::event_cap`]). A body that need not
-//! be read is passed on as it came. `cargo bench --bench stream` measures what that costs per event, beside a
+//! [`SekuireLayer::form_cap`]), and so is a JSON answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event
+//! is held ([`SekuireLayer::event_cap`]). A body that need not be read is passed on as it came. `cargo bench --bench stream` measures what that costs per event, beside a
 //! client without the layer.
 //!
 //! # Cargo features
@@ -156,6 +156,8 @@
 //!   doesn't need it.
 //! - **`reqwest-middleware`**: the same decisions as a middleware for `reqwest_middleware` clients, which aren't tower
 //!   services.
+//! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
+//!   `identity`: they are decoded within bounds and then judged.
 //! - **`full`**: all of them.
 
 mod audit;
