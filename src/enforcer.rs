@@ -226,7 +226,11 @@ impl PolicyEnforcer {
         };
         let now = self.clock.now();
         let result = match what {
-            RateLimit::Request => self.ledger.charge_request(now, &call),
+            RateLimit::Request => self.ledger.charge_request(now, &call).inspect_err(|_| {
+                if self.mode != Mode::Block {
+                    let _ = self.ledger.admit_anyway(now, &call);
+                }
+            }),
             RateLimit::Tokens(tokens) => self
                 .ledger
                 .charge_tokens(now, &call, tokens)
@@ -547,19 +551,25 @@ impl PolicyEnforcer {
         Ok(())
     }
 
-    /// Counts a call that names these models in every window that applies.
+    /// Counts a call that names these models in every window that applies. A call that goes ahead although a limit
+    /// refuses it, in warn and audit modes, is counted too.
     pub(crate) fn admit<'m>(
         &self,
         now: Duration,
         models: impl Iterator<Item = &'m str>,
-    ) -> Result<Ticket, PolicyViolation> {
+    ) -> (Option<Ticket>, Result<(), PolicyViolation>) {
         let call = Call {
             agent: self.agent.clone(),
             models: self.model_limits(models),
         };
-        self.ledger
-            .admit(now, &call)
-            .map_err(|refusal| self.limit_violation(refusal, Seen::Request))
+        match self.ledger.admit(now, &call) {
+            Ok(ticket) => (Some(ticket), Ok(())),
+            Err(refusal) => {
+                let goes_ahead = self.mode != Mode::Block;
+                let ticket = goes_ahead.then(|| self.ledger.admit_anyway(now, &call));
+                (ticket, Err(self.limit_violation(refusal, Seen::Request)))
+            }
+        }
     }
 
     /// Charges what an admitted call used. The charge stands also when it crosses a budget.

@@ -213,10 +213,9 @@ impl Exchange {
                 .as_deref()
                 .into_iter()
                 .chain(named.map(String::as_str));
-            match governor.enforcer.admit(self.started, models) {
-                Ok(ticket) => self.ticket = Some(ticket),
-                Err(violation) => self.decide_request(violation)?,
-            }
+            let (ticket, admitted) = governor.enforcer.admit(self.started, models);
+            self.ticket = ticket;
+            admitted.or_else(|violation| self.decide_request(violation))?;
         }
         let verdict = if self.unread {
             Verdict::NotInspected

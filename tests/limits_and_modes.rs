@@ -11,8 +11,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use support::{ASK, Outcome, ScriptBody, Stand, Step, Upstream, answer, chat, request, request_to};
 use tower_sekuire::{
-    End, ManualClock, Mode, Phase, Policy, PolicyEnforcer, PolicyViolation, Respond, Rule, Seen,
-    Verdict,
+    End, LimitUsage, ManualClock, Mode, Phase, Policy, PolicyEnforcer, PolicyViolation, RateLimit,
+    Respond, Rule, Seen, Verdict,
 };
 
 const AGENT: &str = "
@@ -399,6 +399,20 @@ fn violations() -> Vec<(&'static str, Request<Full<bytes::Bytes>>, Upstream, Rul
             Rule::ResponseUnreadable,
         ),
     ]
+}
+
+#[test]
+fn what_goes_over_a_limit_in_warn_and_audit_is_counted_all_the_same() {
+    for mode in [Mode::Warn, Mode::Audit] {
+        let policy = "rate_limits: { per_agent: { requests_per_minute: 1, tokens_per_hour: 50 } }";
+        let enforcer = PolicyEnforcer::new(Policy::from_yaml(policy).unwrap()).mode(mode);
+        for _ in 0..3 {
+            assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_ok());
+            assert!(enforcer.enforce_rate_limit(RateLimit::Tokens(30)).is_ok());
+        }
+        let used: Vec<u64> = enforcer.usage().iter().map(LimitUsage::used).collect();
+        assert_eq!(used, [3, 90]);
+    }
 }
 
 #[test]

@@ -205,6 +205,13 @@ impl Ledger {
         Ok(Ticket { call: call.clone() })
     }
 
+    /// Counts a call that goes ahead whatever the limits say, room or not: what is observed but not enforced
+    /// must count as it would if it were.
+    pub(crate) fn admit_anyway(&self, now: Duration, call: &Call) -> Ticket {
+        let _ = self.spend(now, call, Unit::Requests, 1);
+        Ticket { call: call.clone() }
+    }
+
     /// Charges what an admitted call spent to every token window that governs it, room or not. A key
     /// that went idle and was forgotten meanwhile is taken up again, beyond the cap on keys if need
     /// be; there are never more of those than calls in flight.
@@ -222,7 +229,11 @@ impl Ledger {
         ticket: &Ticket,
         tokens: u64,
     ) -> Result<(), Exceeded> {
-        let call = &ticket.call;
+        self.spend(now, &ticket.call, Unit::Tokens, tokens)
+    }
+
+    /// Charges windows of one unit, room or not.
+    fn spend(&self, now: Duration, call: &Call, unit: Unit, amount: u64) -> Result<(), Exceeded> {
         let mut state = self.lock();
         let now = state.observe(now);
         let State { shared, keys, .. } = &mut *state;
@@ -235,7 +246,7 @@ impl Ledger {
                 &mut fresh
             }
         };
-        let crossed = self.charge(now, call, own, shared, Unit::Tokens, tokens);
+        let crossed = self.charge(now, call, own, shared, unit, amount);
         keys.keep_if_busy(now, call, fresh);
         crossed
     }
