@@ -74,10 +74,10 @@ fn steady_text_events_cut_into_small_frames_allocate_nothing() {
 }
 
 #[test]
-fn a_text_stream_allocates_at_most_22_times_where_16_are_wanted() {
+fn a_text_stream_allocates_at_most_26_times_where_16_are_wanted() {
     for corpus in ["text", "usage", "escaped"] {
         let count = of_stream(corpus, Framing::Event, usize::MAX);
-        assert!(count <= 22, "{corpus}: {count}");
+        assert!(count <= 26, "{corpus}: {count}");
     }
 }
 
@@ -87,14 +87,14 @@ fn frames_of_many_events_allocate_less_than_twice_a_frame() {
         let exchange = corpus::exchange(corpus).unwrap();
         let frames = exchange.frames(Framing::Bytes(16 * 1024)).len() as u64;
         let count = of_stream(corpus, Framing::Bytes(16 * 1024), usize::MAX);
-        assert!(count <= 22 + 2 * frames, "{corpus}: {count}");
+        assert!(count <= 26 + 2 * frames, "{corpus}: {count}");
     }
 }
 
 #[test]
 fn argument_deltas_allocate_nothing_once_their_call_was_judged() {
-    // The second event names the first call, the 53rd the second.
-    assert_eq!(between("tools", Framing::Event, 2, 52), 0);
+    // The second event names the first call, the third teaches the shape of its deltas, the 53rd names the next.
+    assert_eq!(between("tools", Framing::Event, 3, 52), 0);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_call_in_a_stream_allocates_at_most_14_times() {
 #[test]
 fn a_request_allocates_for_its_names_and_not_for_its_length() {
     // Two are wanted beyond collecting the body: names are still copied, a tool's type beside each.
-    for (name, most) in [("1KB", 21), ("20KB", 54), ("1MB", 15)] {
+    for (name, most) in [("1KB", 24), ("20KB", 71), ("1MB", 16)] {
         let count = added(&Server::silent(), &corpus::request(name).unwrap());
         assert!(count <= most, "{name}: {count}");
     }
@@ -116,7 +116,7 @@ fn a_request_allocates_for_its_names_and_not_for_its_length() {
 #[test]
 fn a_json_answer_allocates_for_its_names_and_not_for_its_length() {
     // One call in the first answer, eight in the second: names, ids and call parts are copied.
-    for (name, most) in [("json-1k", 26), ("json-20k", 56)] {
+    for (name, most) in [("json-1k", 27), ("json-20k", 57)] {
         let exchange = corpus::exchange(name).unwrap();
         let server = Server::new(exchange.content_type, exchange.frames(Framing::Event));
         let count = added(&server, &exchange.request);
