@@ -724,8 +724,9 @@ fn a_listed_endpoint_that_is_refused_says_how_to_open_it() {
         );
         let name = format!("{} {}", row.0, row.1);
         if message.contains("open_endpoint") {
+            assert!(message.contains(&format!("`{name}`")), "{message}");
             assert!(
-                message.contains(&format!("open_endpoint(\"{name}\")")),
+                message.contains("`--open-endpoint` of the gateway"),
                 "{message}"
             );
             let stand = Stand::yaml(POLICY).with(|layer| layer.open_endpoint(name));
