@@ -628,17 +628,16 @@ fn judge_answer_head(head: &response::Parts, format: Format) -> Result<Answer, P
         )
         .with_help("the layer asks for `identity`; a server or proxy below it ignored that"));
     }
+    // There is no body to read, whatever its type would be.
+    if status == StatusCode::NO_CONTENT {
+        return Ok(Answer::Prose);
+    }
     match content_type(&head.headers) {
         Some(ContentType::Json) => Ok(Answer::Document),
         Some(ContentType::EventStream) => Ok(Answer::Stream),
         None if format == Format::Media && is_media(head) => Ok(Answer::Data),
         None if format == Format::Media => Ok(Answer::Prose),
-        None if status.is_client_error()
-            || status.is_server_error()
-            || status == StatusCode::NO_CONTENT =>
-        {
-            Ok(Answer::Prose)
-        }
+        None if status.is_client_error() || status.is_server_error() => Ok(Answer::Prose),
         None => Err(unreadable_answer(
             "the answer's content type is neither `application/json` nor `text/event-stream`",
         )),
