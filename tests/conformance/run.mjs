@@ -3,8 +3,9 @@
 //
 //     client -> sekuire-gateway -> aimock
 //
-// Every case runs plain and streaming, on the chat completions API, and counts
-// the HTTP attempts of the client and the requests that reached the provider.
+// Every case runs plain and streaming, on the chat completions API and on the
+// Responses API, and counts the HTTP attempts of the client and the requests
+// that reached the provider.
 //
 //   SEKUIRE_GATEWAY   path of the gateway binary (required)
 //   SEKUIRE_POLICIES  folder of the policies (default ../../policies)
@@ -66,6 +67,7 @@ const SEND_EMAIL = { name: 'send_email', arguments: '{"to":"someone"}', id: 'cal
 // from the turn that follows a tool's execution.
 function script(mock) {
   const turns = (prompt, first) => {
+    RESPONSES[prompt] = first;
     mock.on({ userMessage: prompt, hasToolResult: false }, { ...FIXED, ...first });
     mock.on({ userMessage: prompt, hasToolResult: true }, { ...FIXED, content: TOOL_ANSWER });
   };
@@ -81,6 +83,145 @@ function script(mock) {
     { chunkSize: 5, latency: 20, truncateAfterChunks: 3 },
   );
 }
+
+// The same answers on the Responses API. aimock's own have neither sequence
+// numbers nor the request's settings, so this file gives them, below aimock's
+// address and in its journal.
+const RESPONSES = {
+  'say something': { content: PROVIDER_TEXT },
+  'break off': { content: PROVIDER_TEXT, breakOff: true },
+};
+
+const responsesProvider = {
+  nextError: undefined,
+  setJournal(journal) {
+    this.journal = journal;
+  },
+  async handleRequest(req, res, rest) {
+    let text = '';
+    for await (const piece of req.setEncoding('utf8')) text += piece;
+    const body = text ? JSON.parse(text) : null;
+    const answer = (status, value) => {
+      this.journal.add({ method: req.method, path: req.url, headers: {}, body, response: { status } });
+      res.writeHead(status, { 'content-type': 'application/json' });
+      res.end(JSON.stringify(value, null, 1));
+      return true;
+    };
+    if (req.method !== 'POST' || rest !== '/') return answer(404, { error: { message: req.url, code: 'not_found' } });
+    if (req.headers.authorization !== `Bearer ${API_KEY}`) {
+      return answer(401, { error: { message: 'Incorrect API key', code: 'invalid_api_key' } });
+    }
+    if (this.nextError) {
+      const error = this.nextError;
+      this.nextError = undefined;
+      return answer(500, { error });
+    }
+    const turn = responsesTurn(body);
+    const output = outputItems(turn);
+    if (!body.stream) return answer(200, responseObject(body, 'completed', output));
+
+    this.journal.add({ method: req.method, path: req.url, headers: {}, body, response: { status: 200 } });
+    res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+    let number = 0;
+    for (const event of responseEvents(body, output)) {
+      const { type, ...members } = event;
+      res.write(`event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: number, ...members })}\n\n`);
+      number += 1;
+      await sleep(1);
+      if (turn.breakOff && number === 6) {
+        res.destroy();
+        return true;
+      }
+    }
+    res.end(); // this API has no [DONE]
+    return true;
+  },
+};
+
+function responsesTurn({ input }) {
+  const items = typeof input === 'string' ? [{ role: 'user', content: input }] : input;
+  const last = items.at(-1);
+  if (last.type === 'function_call_output') return { content: TOOL_ANSWER };
+  const prompt = typeof last.content === 'string' ? last.content : last.content.map(({ text }) => text).join('');
+  return RESPONSES[prompt];
+}
+
+function outputItems({ content, toolCalls = [] }) {
+  const items = [];
+  if (content) {
+    const part = { type: 'output_text', annotations: [], logprobs: [], text: content };
+    items.push({ id: 'msg_conformance', type: 'message', status: 'completed', content: [part], role: 'assistant' });
+  }
+  for (const { id, name, arguments: args } of toolCalls) {
+    items.push({ id: `fc_${id}`, type: 'function_call', status: 'completed', arguments: args, call_id: id, name });
+  }
+  return items;
+}
+
+function responseObject(request, status, output) {
+  const usage = {
+    input_tokens: 9,
+    input_tokens_details: { cached_tokens: 0 },
+    output_tokens: 12,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: 21,
+  };
+  return {
+    id: 'resp_conformance',
+    object: 'response',
+    created_at: FIXED.created,
+    status,
+    background: false,
+    error: null,
+    incomplete_details: null,
+    instructions: request.instructions ?? null,
+    max_output_tokens: null,
+    model: request.model,
+    output,
+    parallel_tool_calls: true,
+    previous_response_id: null,
+    reasoning: { effort: null, summary: null },
+    store: true,
+    temperature: 1,
+    text: { format: { type: 'text' }, verbosity: 'medium' },
+    tool_choice: request.tool_choice ?? 'auto',
+    tools: request.tools ?? [],
+    top_p: 1,
+    truncation: 'disabled',
+    usage: status === 'completed' ? usage : null,
+    metadata: {},
+  };
+}
+
+function* responseEvents(request, output) {
+  for (const type of ['response.created', 'response.in_progress']) {
+    yield { type, response: responseObject(request, 'in_progress', []) };
+  }
+  for (const [output_index, item] of output.entries()) {
+    const at = { item_id: item.id, output_index };
+    const added = { ...item, status: 'in_progress' };
+    if (item.type === 'message') {
+      const [part] = item.content;
+      const inside = { ...at, content_index: 0 };
+      yield { type: 'response.output_item.added', output_index, item: { ...added, content: [] } };
+      yield { type: 'response.content_part.added', ...inside, part: { ...part, text: '' } };
+      for (const delta of pieces(part.text, 20)) {
+        yield { type: 'response.output_text.delta', ...inside, delta, logprobs: [], obfuscation: 'x7' };
+      }
+      yield { type: 'response.output_text.done', ...inside, text: part.text, logprobs: [] };
+      yield { type: 'response.content_part.done', ...inside, part };
+    } else {
+      yield { type: 'response.output_item.added', output_index, item: { ...added, arguments: '' } };
+      for (const delta of pieces(item.arguments, 5)) {
+        yield { type: 'response.function_call_arguments.delta', ...at, delta, obfuscation: 'x7' };
+      }
+      yield { type: 'response.function_call_arguments.done', ...at, arguments: item.arguments };
+    }
+    yield { type: 'response.output_item.done', output_index, item };
+  }
+  yield { type: 'response.completed', response: responseObject(request, 'completed', output) };
+}
+const pieces = (text, size) => text.match(new RegExp(`.{1,${size}}`, 'gsu')) ?? [];
 
 // ----------------------------------------------------------------- gateway
 
@@ -183,6 +324,39 @@ function newTools(names) {
   return { table, executed };
 }
 
+const responsesDeclaration = (name) => ({
+  type: 'function',
+  name,
+  description: name,
+  parameters: PARAMETERS[name],
+  strict: true,
+});
+
+// What a case has to know of an API.
+const chatApi = {
+  agents: 'chat_completions',
+  declaration,
+  textEvents: 5, // role, three pieces of text, finish
+  textOf: (chunk) => chunk.choices[0]?.delta.content ?? '',
+  assertToolResult: ({ messages }, text) => {
+    assert.equal(messages.at(-1).role, 'tool');
+    assert.equal(messages.at(-1).content, text);
+  },
+  failNext: (error) => mock.nextRequestError(500, error),
+};
+const responsesApi = {
+  agents: 'responses',
+  declaration: responsesDeclaration,
+  // Two of the response, two that open the text, its three pieces, three that close it, the end.
+  textEvents: 11,
+  textOf: (event) => (event.type === 'response.output_text.delta' ? event.delta : ''),
+  assertToolResult: ({ input }, text) => {
+    assert.equal(input.at(-1).type, 'function_call_output');
+    assert.equal(input.at(-1).output, text);
+  },
+  failNext: (error) => (responsesProvider.nextError = error),
+};
+
 // Each driver runs an agent: it asks the model, executes the tools that the
 // answer calls, and asks again until the model answers with text.
 //   tools     what the application can execute
@@ -191,6 +365,7 @@ function newTools(names) {
 
 // What applications write themselves around `create`.
 const viaCreate = {
+  api: chatApi,
   name: 'openai create',
   streamsChunks: true,
   ask: async ({ client, request, stream, seen }) => {
@@ -216,6 +391,7 @@ const viaCreate = {
 
 // The SDK's own accumulators, `parse` and `stream`.
 const viaHelpers = {
+  api: chatApi,
   name: 'openai parse/stream',
   streamsChunks: true,
   ask: async ({ client, request, stream, seen }) => {
@@ -249,10 +425,63 @@ const plainCall = ({ id, function: { name, arguments: args } }) => ({
   function: { name, arguments: args },
 });
 
+// The same two on the Responses API.
+const viaResponsesCreate = {
+  api: responsesApi,
+  name: 'openai responses create',
+  streamsChunks: true,
+  ask: async ({ client, request, stream, seen }) => {
+    if (!stream) return client.responses.create(request);
+    const output = [];
+    let text = '';
+    let completed = false;
+    for await (const event of await client.responses.create({ ...request, stream: true })) {
+      seen.push(event);
+      if (event.type === 'response.output_text.delta') text += event.delta;
+      if (event.type === 'response.output_item.done') output[event.output_index] = event.item;
+      if (event.type === 'response.completed') completed = true;
+    }
+    if (!completed) throw new Error('the stream ended before its response');
+    return { output, output_text: text };
+  },
+};
+
+const viaResponsesHelpers = {
+  api: responsesApi,
+  name: 'openai responses parse/stream',
+  streamsChunks: true,
+  ask: async ({ client, request, stream, seen }) => {
+    if (!stream) return client.responses.parse(request);
+    const answer = client.responses.stream(request);
+    for await (const event of answer) seen.push(event);
+    return answer.finalResponse();
+  },
+};
+
+for (const driver of [viaResponsesCreate, viaResponsesHelpers]) {
+  driver.run = async ({ client, model, prompt, stream, tools, declare, seen }) => {
+    const input = [{ role: 'user', content: prompt }];
+    for (let turn = 0; turn < 4; turn += 1) {
+      const request = { model, input };
+      if (declare.length) request.tools = declare.map(responsesDeclaration);
+      const { output, output_text } = await driver.ask({ client, request, stream, seen });
+      const calls = output.filter(({ type }) => type === 'function_call');
+      if (!calls.length) return output_text;
+      for (const { parsed_arguments, ...item } of output) input.push(item);
+      for (const { call_id, name, arguments: args } of calls) {
+        input.push({ type: 'function_call_output', call_id, output: tools[name](JSON.parse(args)) });
+      }
+    }
+    throw new Error('the agent did not come to an end');
+  };
+}
+
 // The Agents SDK.
 const viaAgents = {
+  api: chatApi,
   name: '@openai/agents',
-  run: async ({ client, model, prompt, stream, tools, declare, seen }) => {
+  run: async ({ api, client, model, prompt, stream, tools, declare, seen }) => {
+    setOpenAIAPI(api.agents);
     setDefaultOpenAIClient(client);
     // The default provider keeps the first default client it saw: take a new one.
     setDefaultModelProvider(new OpenAIProvider());
@@ -274,7 +503,7 @@ const viaAgents = {
         }),
       ),
       // The SDK's own way to say what the request carries.
-      modelSettings: sameAsHeld ? {} : { providerData: { tools: declare.map(declaration) } },
+      modelSettings: sameAsHeld ? {} : { providerData: { tools: declare.map(api.declaration) } },
     });
     if (!stream) return (await runner.run(agent, prompt, { maxTurns: 4 })).finalOutput;
     const result = await runner.run(agent, prompt, { maxTurns: 4, stream: true });
@@ -283,6 +512,10 @@ const viaAgents = {
     return result.finalOutput;
   },
 };
+
+const viaAgentsResponses = { ...viaAgents, api: responsesApi, name: '@openai/agents responses' };
+
+const DRIVERS = [viaCreate, viaHelpers, viaAgents, viaResponsesCreate, viaResponsesHelpers, viaAgentsResponses];
 
 // ------------------------------------------------------------------- cases
 
@@ -306,7 +539,8 @@ async function attempt(driver, options) {
   let text;
   let error;
   try {
-    text = await driver.run({ client, model, prompt, stream, tools: table, declare: options.declare ?? held, seen });
+    const declare = options.declare ?? held;
+    text = await driver.run({ api: driver.api, client, model, prompt, stream, tools: table, declare, seen });
   } catch (caught) {
     error = caught;
   }
@@ -355,7 +589,7 @@ function assertRefusedAnswer(outcome, stream, code, message) {
   assert.equal(outcome.error.type, 'policy_violation');
 }
 
-for (const driver of [viaCreate, viaHelpers, viaAgents]) {
+for (const driver of DRIVERS) {
   for (const stream of [false, true]) {
     const label = (name) => `${driver.name}, ${stream ? 'streaming' : 'plain'}: ${name}`;
 
@@ -363,17 +597,15 @@ for (const driver of [viaCreate, viaHelpers, viaAgents]) {
       const outcome = await attempt(driver, { stream, prompt: 'say something' });
       assertAnswered(outcome, PROVIDER_TEXT, { requests: 1 });
       if (stream && driver.streamsChunks) {
-        // Role, three pieces of text, finish: as many events as the provider sent.
-        assert.equal(outcome.seen.length, 5);
+        // As many events as the provider sent.
+        assert.equal(outcome.seen.length, driver.api.textEvents);
       }
     });
 
     test(label('an allowed tool call is executed'), async () => {
       const outcome = await attempt(driver, { stream, prompt: 'add two and three', tools: ['calculator'] });
       assertAnswered(outcome, TOOL_ANSWER, { requests: 2, executed: ['calculator'] });
-      const sent = mock.getLastRequest().body.messages.at(-1);
-      assert.equal(sent.role, 'tool');
-      assert.equal(sent.content, '5');
+      driver.api.assertToolResult(mock.getLastRequest().body, '5');
     });
 
     // Says that the cases below can fail: the same agent, without the gateway.
@@ -410,7 +642,7 @@ for (const driver of [viaCreate, viaHelpers, viaAgents]) {
       const seen = JSON.stringify(outcome.seen);
       assert.ok(!seen.includes('file_delete'), 'the call reached the application');
       if (stream && driver.streamsChunks) {
-        const text = outcome.seen.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('');
+        const text = outcome.seen.map(driver.api.textOf).join('');
         assert.equal(text, BEFORE_THE_CALL, 'the text before the call');
       }
     });
@@ -477,7 +709,7 @@ for (const driver of [viaCreate, viaHelpers, viaAgents]) {
     });
 
     test(label('an error of the provider is the client\'s to retry'), async () => {
-      mock.nextRequestError(500, { message: 'try again', type: 'server_error' });
+      driver.api.failNext({ message: 'try again', type: 'server_error' });
       const outcome = await attempt(driver, { stream, prompt: 'say something' });
       assertAnswered(outcome, PROVIDER_TEXT, { requests: 2 });
     });
@@ -541,11 +773,31 @@ for (const prompt of ['say something', 'add two and three']) {
   }
 }
 
-test('openai create, streaming: a stream that breaks off is an error', async () => {
-  const outcome = await attempt(viaCreate, { stream: true, prompt: 'break off' });
-  assert.ok(outcome.error, 'a broken stream ended as if it were whole');
-  assert.equal(outcome.attempts, 1);
-});
+for (const prompt of ['say something', 'add two and three']) {
+  for (const stream of [false, true]) {
+    test(`responses bytes, ${stream ? 'streaming' : 'plain'}: "${prompt}" passes untouched`, async () => {
+      const tools = [responsesDeclaration('calculator')];
+      const body = JSON.stringify({ model: 'gpt-4o-mini', stream, tools, input: prompt });
+      const fetchFrom = async (origin) => {
+        const headers = { 'content-type': 'application/json', authorization: `Bearer ${API_KEY}` };
+        const answer = await fetch(`${origin}/v1/responses`, { method: 'POST', headers, body });
+        return { status: answer.status, type: answer.headers.get('content-type'), body: await answer.text() };
+      };
+      const direct = await fetchFrom(mock.url);
+      assert.equal(direct.status, 200);
+      assert.deepEqual(await fetchFrom(gateway.url), direct);
+    });
+  }
+}
+
+for (const driver of [viaCreate, viaResponsesCreate]) {
+  test(`${driver.name}, streaming: a stream that breaks off is an error`, async () => {
+    const outcome = await attempt(driver, { stream: true, prompt: 'break off' });
+    assert.ok(outcome.error, 'a broken stream ended as if it were whole');
+    assert.notEqual(outcome.error.message, 'the stream ended before its response');
+    assert.equal(outcome.attempts, 1);
+  });
+}
 
 if (SLOW) {
   test(
@@ -617,11 +869,11 @@ function cleanUp() {
 
 async function main() {
   if (!GATEWAY) throw new Error('SEKUIRE_GATEWAY: set it to the path of sekuire-gateway');
-  setOpenAIAPI('chat_completions');
   setTracingDisabled(true);
   policies = preparePolicies();
   mock = new LLMock({ port: 0, host: '127.0.0.1', journalMaxEntries: 0, auth: { apiKeys: [API_KEY] } });
   script(mock);
+  mock.mount('/v1/responses', responsesProvider);
   await mock.start();
   gateway = await Gateway.start(path.join(policies, ROOMY_POLICY), mock.url);
 
