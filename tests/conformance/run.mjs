@@ -790,6 +790,25 @@ for (const prompt of ['say something', 'add two and three']) {
   }
 }
 
+test('responses bytes, streaming: a refusal is the last event, and numbered on', async () => {
+  const answer = await fetch(`${gateway.url}/v1/responses`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${API_KEY}` },
+    body: JSON.stringify({ model: 'gpt-4o-mini', stream: true, input: 'tidy up my desk' }),
+  });
+  assert.equal(answer.status, 200);
+  const frames = (await answer.text()).trimEnd().split('\n\n');
+  const events = frames.map((frame) => JSON.parse(/^data: (.*)$/m.exec(frame)[1]));
+  const last = events.pop();
+  assert.deepEqual(events.map((event) => event.sequence_number), [...events.keys()]);
+  assert.ok(last.sequence_number >= events.length, `sequence_number: ${last.sequence_number}`); // withheld events may count
+  assert.equal(last.type, 'error');
+  assert.equal(last.code, 'tool_blocked');
+  assert.match(frames.at(-1), /^event: error$/m);
+  assert.ok(events.every(({ type }) => type !== 'error' && type !== 'response.completed'));
+  assert.equal(events.map(responsesApi.textOf).join(''), BEFORE_THE_CALL);
+});
+
 for (const driver of [viaCreate, viaResponsesCreate]) {
   test(`${driver.name}, streaming: a stream that breaks off is an error`, async () => {
     const outcome = await attempt(driver, { stream: true, prompt: 'break off' });

@@ -3,8 +3,9 @@
 
     client -> sekuire-gateway -> Provider
 
-Every case runs plain and streaming, on the chat completions API, and counts
-the HTTP attempts of the client and the requests that reached the provider.
+Every case runs plain and streaming, on the chat completions API and on the
+Responses API, and counts the HTTP attempts of the client and the requests that
+reached the provider.
 
     SEKUIRE_GATEWAY   path of the gateway binary (required)
     SEKUIRE_POLICIES  folder of the policies (default ../../policies)
@@ -13,6 +14,7 @@ the HTTP attempts of the client and the requests that reached the provider.
 
 import asyncio
 import json
+import logging
 import math
 import os
 import pathlib
@@ -130,6 +132,111 @@ def streamed_answer(request, text, calls):
     yield "data: [DONE]\n\n"
 
 
+def chat_turn(request):
+    last = request["messages"][-1]
+    return (TOOL_ANSWER, []) if last["role"] == "tool" else SCRIPT[last["content"]]
+
+
+def responses_turn(request):
+    items = request["input"]
+    if isinstance(items, str):
+        return SCRIPT[items]
+    return (TOOL_ANSWER, []) if items[-1].get("type") == "function_call_output" else SCRIPT[items[-1]["content"]]
+
+
+def output_items(text, calls):
+    items = []
+    if text:
+        part = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+        items.append(
+            {"id": "msg_1", "type": "message", "status": "completed", "content": [part], "role": "assistant"}
+        )
+    for at, (name, arguments) in enumerate(calls):
+        call = {"id": f"fc_{at}", "type": "function_call", "status": "completed", "arguments": arguments}
+        items.append({**call, "call_id": f"call_{at}", "name": name})
+    return items
+
+
+def response_object(request, status, output):
+    usage = {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 12,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 21,
+    }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1700000000,
+        "status": status,
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": request.get("instructions"),
+        "max_output_tokens": None,
+        "model": request["model"],
+        "output": output,
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "store": True,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "tool_choice": request.get("tool_choice", "auto"),
+        "tools": request.get("tools", []),
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": usage if status == "completed" else None,
+        "metadata": {},
+    }
+
+
+def whole_response(request, text, calls):
+    return response_object(request, "completed", output_items(text, calls))
+
+
+def response_events(request, output):
+    for kind in ("response.created", "response.in_progress"):
+        yield kind, {"response": response_object(request, "in_progress", [])}
+    for index, item in enumerate(output):
+        place = {"output_index": index}
+        inside = {"item_id": item["id"], **place}
+        added = {**item, "status": "in_progress"}
+        if item["type"] == "message":
+            part = item["content"][0]
+            inside["content_index"] = 0
+            yield "response.output_item.added", {**place, "item": {**added, "content": []}}
+            yield "response.content_part.added", {**inside, "part": {**part, "text": ""}}
+            for piece in pieces(part["text"], 7):
+                delta = {"delta": piece, "logprobs": [], "obfuscation": "x7"}
+                yield "response.output_text.delta", {**inside, **delta}
+            yield "response.output_text.done", {**inside, "text": part["text"], "logprobs": []}
+            yield "response.content_part.done", {**inside, "part": part}
+        else:
+            yield "response.output_item.added", {**place, "item": {**added, "arguments": ""}}
+            for piece in pieces(item["arguments"], 5):
+                yield "response.function_call_arguments.delta", {**inside, "delta": piece, "obfuscation": "x7"}
+            done = {"name": item["name"], "arguments": item["arguments"]}
+            yield "response.function_call_arguments.done", {**inside, **done}
+        yield "response.output_item.done", {**place, "item": item}
+    yield "response.completed", {"response": response_object(request, "completed", output)}
+
+
+def streamed_response(request, text, calls):
+    """The events of a stream: a comment, the numbered events. This API has no `[DONE]`."""
+    yield ": keep-alive\n\n"
+    for number, (kind, members) in enumerate(response_events(request, output_items(text, calls))):
+        event = {"type": kind, "sequence_number": number, **members}
+        yield f"event: {kind}\ndata: {json.dumps(event)}\n\n"
+
+
+PATHS = {
+    "/v1/chat/completions": (chat_turn, whole_answer, streamed_answer),
+    "/v1/responses": (responses_turn, whole_response, streamed_response),
+}
+
+
 class Provider(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -152,21 +259,19 @@ class ProviderHandler(BaseHTTPRequestHandler):
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.requests.append(request)
-        if self.path != "/v1/chat/completions":
+        if self.path not in PATHS:
             return self.send_json(404, {"error": {"message": self.path, "code": "not_found"}})
         if self.headers["authorization"] != f"Bearer {API_KEY}":
             return self.send_json(401, {"error": {"message": "Incorrect API key", "code": "invalid_api_key"}})
-        if request["messages"][-1]["role"] == "tool":
-            text, calls = TOOL_ANSWER, []
-        else:
-            text, calls = SCRIPT[request["messages"][-1]["content"]]
+        turn, whole, streamed = PATHS[self.path]
+        text, calls = turn(request)
         if not request.get("stream"):
-            return self.send_json(200, whole_answer(request, text, calls))
+            return self.send_json(200, whole(request, text, calls))
         self.send_response(200)
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for event in streamed_answer(request, text, calls):
+        for event in streamed(request, text, calls):
             data = event.encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.flush()
@@ -253,6 +358,10 @@ def declaration(name):
     return {"type": "function", "function": function}
 
 
+def responses_declaration(name):
+    return {"type": "function", **declaration(name)["function"]}
+
+
 def client_options(origin, max_retries, count, hook):
     """Options of an unmodified client; a hook of its HTTP client counts."""
     options = {"api_key": API_KEY, "base_url": f"{origin}/v1", "timeout": 5}
@@ -332,8 +441,62 @@ def ask_helpers(client, request, case):
         return read_message(events.get_final_completion().choices[0].message)
 
 
+def run_responses_by_hand(ask):
+    """The same on the Responses API."""
+
+    def drive(case):
+        with openai.OpenAI(**client_options(case.origin, case.max_retries, case.attempts, "sync")) as client:
+            items = [{"role": "user", "content": case.prompt}]
+            for _ in range(4):
+                request = {"model": case.model, "input": items}
+                if case.declare:
+                    request["tools"] = [responses_declaration(name) for name in case.declare]
+                output = ask(client, request, case)
+                calls = [item for item in output if item.type == "function_call"]
+                if not calls:
+                    return "".join(part.text for item in output for part in item.content)
+                items += [item.model_dump(exclude_none=True, exclude={"parsed_arguments"}) for item in output]
+                for call in calls:
+                    result = case.execute(call.name, call.arguments)
+                    items.append({"type": "function_call_output", "call_id": call.call_id, "output": result})
+            raise AssertionError("the agent did not come to an end")
+
+    return drive
+
+
+def read_response_event(event, case):
+    # The SDK's own model of a parsed answer warns when it is written as JSON.
+    case.seen.append(event.model_dump_json(warnings=False))
+    if event.type == "response.output_text.delta":
+        case.text += event.delta
+
+
+def ask_responses_create(client, request, case):
+    if not case.stream:
+        return client.responses.create(**request).output
+    output, completed = [], False
+    for event in client.responses.create(**request, stream=True):
+        read_response_event(event, case)
+        if event.type == "response.output_item.done":
+            output.append(event.item)
+        completed = completed or event.type == "response.completed"
+    assert completed, "the stream ended before its response"
+    return output
+
+
+def ask_responses_helpers(client, request, case):
+    if not case.stream:
+        return client.responses.parse(**request).output
+    with client.responses.stream(**request) as events:
+        for event in events:
+            read_response_event(event, case)
+        return events.get_final_response().output
+
+
 def run_agents(case):
     """The Agents SDK."""
+    set_default_openai_api(case.api)
+    declared = responses_declaration if case.api == RESPONSES else declaration
 
     def held(name):
         async def invoke(_context, arguments):
@@ -350,7 +513,7 @@ def run_agents(case):
             settings = ModelSettings()
             if case.declare != case.tools:
                 # The SDK's own way to say what the request carries.
-                settings = ModelSettings(extra_body={"tools": [declaration(name) for name in case.declare]})
+                settings = ModelSettings(extra_body={"tools": [declared(name) for name in case.declare]})
             agent = Agent(
                 name="Research Assistant",
                 instructions="Help.",
@@ -376,7 +539,11 @@ DRIVERS = {
     "openai create": run_by_hand(ask_create),
     "openai parse/stream": run_by_hand(ask_helpers),
     "openai-agents": run_agents,
+    "openai responses create": run_responses_by_hand(ask_responses_create),
+    "openai responses parse/stream": run_responses_by_hand(ask_responses_helpers),
+    "openai-agents responses": run_agents,
 }
+CHAT, RESPONSES = "chat_completions", "responses"  # as the Agents SDK names them
 
 # ------------------------------------------------------------------- cases
 
@@ -396,6 +563,7 @@ def attempt(
         return BODIES[name](**json.loads(arguments))
 
     case = SimpleNamespace(
+        api=RESPONSES if "responses" in driver else CHAT,
         origin=origin or world.gateway.url,
         model=model,
         prompt=prompt,
@@ -472,7 +640,10 @@ def text_answer(world, driver, stream):
 def allowed_tool_call(world, driver, stream):
     outcome = attempt(world, driver, "add two and three", stream=stream, tools=["calculator"])
     assert_answered(outcome, TOOL_ANSWER, requests=2, executed=["calculator"])
-    same(world.provider.requests[-1]["messages"][-1]["content"], "5", "tool result sent")
+    request = world.provider.requests[-1]
+    sent = request["input"][-1]["output"] if "input" in request else request["messages"][-1]["content"]
+    same(sent, "5", "tool result sent")
+    same("input" in request, "responses" in driver, "the API of the request")
 
 
 def control_forbidden_tool_runs(world, driver, stream):
@@ -633,8 +804,8 @@ def run(world):
 def main():
     if not GATEWAY:
         raise RuntimeError("SEKUIRE_GATEWAY: set it to the path of sekuire-gateway")
-    set_default_openai_api("chat_completions")
     set_tracing_disabled(True)
+    logging.getLogger("openai.agents").setLevel(logging.CRITICAL)  # it logs each refusal
     with tempfile.TemporaryDirectory(prefix="sekuire-conformance-") as folder:
         threading.Thread(target=watchdog, args=[folder], daemon=True).start()
         policies = pathlib.Path(folder)
