@@ -943,7 +943,7 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
     ] {
         for body in [whole("safe"), safe(), String::new(), "<html>".to_owned()] {
             let outcome = send(content_type, &body);
-            check(&outcome, &format!("{content_type}"), b"", &unreadable());
+            check(&outcome, content_type, b"", &unreadable());
             assert_eq!(outcome.violation().unwrap().seen(), Seen::Response);
         }
     }
@@ -1145,7 +1145,7 @@ fn an_encoded_answer_is_refused() {
             });
             let outcome = stand.call(&upstream, request(ASK));
             let expected = if fine { Untouched } else { unreadable() };
-            check(&outcome, &format!("{encoding}"), body.as_bytes(), &expected);
+            check(&outcome, encoding, body.as_bytes(), &expected);
         }
     }
 }

@@ -564,7 +564,10 @@ fn only_what_runs_a_model_is_charged() {
                 Upstream::json(usage),
                 Upstream::stream(format!(
                     "data: {{\"type\":\"response.completed\",\"response\":{usage},{}}}\n\n",
-                    &usage[1..usage.len() - 1]
+                    usage
+                        .strip_prefix('{')
+                        .and_then(|text| text.strip_suffix('}'))
+                        .unwrap()
                 )),
             ] {
                 let stand = Stand::yaml(policy);
