@@ -199,6 +199,18 @@ impl Governor {
         let Some(endpoint) = found else {
             return Err(no_endpoint(head, lost));
         };
+        // Which of two versions Azure would take, and with it which meaning, is Azure's affair.
+        let versions = head
+            .uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| pair.starts_with("api-version="));
+        if endpoint.deployment.is_some() && versions.count() > 1 {
+            return Err(unreadable(
+                "the request names its `api-version` more than once",
+            ));
+        }
         let name = endpoint_name(endpoint);
         if self.opened.contains(&name) {
             return Ok(false);

@@ -898,6 +898,21 @@ fn there_is_an_end_to_tools() {
 }
 
 #[test]
+fn a_deployment_s_api_version_is_named_once() {
+    let to = |query: &str| {
+        let url = format!(
+            "https://x.openai.azure.com/openai/deployments/gpt-4o/chat/completions?{query}"
+        );
+        rule(&stand(), request_to(&url, r#"{"messages":[]}"#))
+    };
+    assert_eq!(to("api-version=2024-06-01"), None);
+    assert_eq!(
+        to("api-version=2024-06-01&api-version=2020-01-01"),
+        Some(Rule::RequestUnreadable)
+    );
+}
+
+#[test]
 fn tools_that_the_conversation_names_pass() {
     sent(
         "",

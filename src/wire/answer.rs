@@ -222,6 +222,8 @@ const CONTAINERS: &[&str] = &[
     "output",
     "required_action",
     "response",
+    // An evaluation's item holds what the model said.
+    "sample",
     "step_details",
     "submit_tool_outputs",
     "tool_calls",
@@ -781,6 +783,10 @@ mod tests {
             (
                 r#"{"output":[{"type":"message","content":[]},{"type":"reasoning"},{"type":"mcp_list_tools","tools":[{"name":"x"}]},{"type":"function_call_output","output":"x"}]}"#,
                 vec![],
+            ),
+            (
+                r#"{"sample":{"output":[{"tool_calls":[{"type":"function","function":{"name":"a"}}]}]}}"#,
+                vec!["a"],
             ),
             (
                 r#"{"data":[{"type":"function_call","name":"a"}]}"#,
