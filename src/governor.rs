@@ -189,12 +189,14 @@ impl Governor {
             return Err(unreadable("a header overrides the request's method"));
         }
         if self.is_plain_host(head) {
-            return match found {
-                Some(endpoint) if endpoint.class != Class::Neutral => {
-                    refused("a provider's path on a host that was declared to be no provider")
-                }
-                _ => Ok(false),
+            let provider = match found {
+                Some(endpoint) => endpoint.class != Class::Neutral,
+                None => endpoint::resembles(head.method.as_str(), head.uri.path(), &self.bases),
             };
+            if provider {
+                return refused("a provider's path on a host that was declared to be no provider");
+            }
+            return Ok(false);
         }
         let Some(endpoint) = found else {
             return Err(no_endpoint(head, lost));

@@ -765,6 +765,7 @@ permissions: { network: { enabled: true, require_tls: true, allowed_domains: ['*
     for (method, path) in [
         ("GET", "/wiki/Rust"),
         ("GET", "/wiki/Caf%C3%A9"),
+        ("GET", "/wiki/AC%2FDC"),
         ("POST", "/w/api.php?action=query"),
         ("GET", "/"),
         ("HEAD", "/wiki/Main_Page"),
@@ -785,6 +786,11 @@ permissions: { network: { enabled: true, require_tls: true, allowed_domains: ['*
         ("POST", "/v1/files"),
         ("POST", "/v1/realtime/client_secrets"),
         ("POST", "/v1/chat/completions/"),
+        ("PUT", "/v1/chat/completions"),
+        ("POST", "/v1/%63hat/completions"),
+        ("POST", "//v1/chat/completions"),
+        ("POST", "/wiki/../v1/responses"),
+        ("POST", "/V1/Chat/Completions"),
     ] {
         let found = send(&open, method, &format!("{WIKI}{path}")).0;
         assert_eq!(found, Some(Rule::EndpointNotAllowed), "{path}");

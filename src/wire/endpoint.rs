@@ -327,6 +327,66 @@ pub(crate) fn is_listed(name: &str) -> bool {
     })
 }
 
+/// Whether some server could take this call for an endpoint that must be read: after percent signs are decoded,
+/// backslashes, doubled slashes and dot segments are resolved, parameters cut off and case is ignored. A method that
+/// writes is taken for every other one that does.
+///
+/// Wider than any one server's reading, because it only ever refuses: it is asked on hosts that are said to be no
+/// providers, where every other path passes.
+pub(crate) fn resembles(method: &str, path: &str, bases: &[String]) -> bool {
+    let reads = |method: &str| {
+        ["GET", "HEAD"]
+            .iter()
+            .any(|read| method.eq_ignore_ascii_case(read))
+    };
+    // Twice, for servers behind a proxy that decodes once more.
+    let decoded = percent_decoded(&percent_decoded(path.as_bytes()));
+    let decoded = String::from_utf8_lossy(&decoded).to_ascii_lowercase();
+    let mut segments = Vec::new();
+    for segment in decoded.split(['/', '\\']) {
+        let end = segment.find([';', '?', '#', '\0']);
+        let segment = end.and_then(|end| segment.get(..end)).unwrap_or(segment);
+        match segment.trim() {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment),
+        }
+    }
+    let path = format!("/{}", segments.join("/"));
+    let known = BASES.iter().copied();
+    bases
+        .iter()
+        .map(String::as_str)
+        .chain(known)
+        .filter_map(|base| strip_base(base, &path))
+        .any(|(_, rest)| {
+            TABLE.iter().any(|row| {
+                row.class != Neutral
+                    && reads(row.method) == reads(method)
+                    && matches(row.path, rest)
+            })
+        })
+}
+
+fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        decoded.push(match (byte, hex(after.first()), hex(after.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                rest = after.get(2..).unwrap_or_default();
+                u8::try_from(high * 16 + low).unwrap_or(byte)
+            }
+            _ => byte,
+        });
+    }
+    decoded
+}
+
 /// What makes a path mean different things to different servers.
 fn ambiguity(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
@@ -468,6 +528,54 @@ mod tests {
             );
         }
         assert_eq!(class("POST", "/v1/models"), Err(NoEndpoint::Method));
+    }
+
+    #[test]
+    fn every_spelling_that_some_server_normalises_resembles_its_endpoint() {
+        for path in [
+            "/v1/chat/completions",
+            "//v1//chat/completions",
+            "/v1/./chat/completions",
+            "/v1/x/../chat/completions",
+            "/v1/%63hat/completions",
+            "/v1/%2563hat/completions",
+            "/v1/chat%2Fcompletions",
+            "/v1/chat%5ccompletions",
+            "/v1/chat/completions;x",
+            "/v1/chat/completions%00",
+            "/v1/chat/completions%20",
+            "/v1/chat/completions%3Fx",
+            "/v1/chat/completions/",
+            "/V1/Chat/Completions",
+            "/v1\\chat\\completions",
+            "/../v1/responses",
+            "/openai/deployments/gpt%2D4o/chat/completions",
+        ] {
+            assert!(resembles("POST", path, &[]), "{path}");
+            assert!(resembles("put", path, &[]), "{path}");
+        }
+        assert!(resembles(
+            "POST",
+            "/tenant/%61/responses",
+            &["/tenant/a".to_owned()]
+        ));
+        assert!(resembles("HEAD", "/v1/%72esponses/resp_1", &[]));
+        // A page that happens to bear an endpoint's name.
+        assert!(!resembles("GET", "/decisions", &[]));
+        for path in [
+            "/wiki/C%2B%2B",
+            "/wiki/100%",
+            "/wiki/Foo;bar",
+            "/wiki/chat/completions",
+            "/v1/chat/completions/../../page",
+            "/v1/models",
+            "/",
+            "",
+            "%",
+            "/%zz",
+        ] {
+            assert!(!resembles("POST", path, &[]), "{path}");
+        }
     }
 
     #[test]
