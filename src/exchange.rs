@@ -480,7 +480,13 @@ impl Exchange {
 
     /// A reader for this call's event stream.
     pub(crate) fn event_reader(&self) -> EventReader {
-        EventReader::new(self.format(), self.choices)
+        #[cfg_attr(not(fuzzing), allow(unused_mut, reason = "changed for fuzzing alone"))]
+        let mut reader = EventReader::new(self.format(), self.choices);
+        #[cfg(fuzzing)]
+        {
+            reader.slow = self.governor.slow;
+        }
+        reader
     }
 
     /// What the stream has used so far.

@@ -59,6 +59,9 @@ pub(crate) struct Governor {
     pub(crate) plain_hosts: Vec<DomainPattern>,
     pub(crate) openings: Openings,
     pub(crate) on_decision: Option<OnDecision>,
+    /// Events are read without the fast way, as the reference that it is compared with.
+    #[cfg(fuzzing)]
+    pub(crate) slow: bool,
 }
 
 /// What to do with a request, judged by its head.
@@ -96,6 +99,8 @@ impl Governor {
             plain_hosts: Vec::new(),
             openings: Openings::default(),
             on_decision: None,
+            #[cfg(fuzzing)]
+            slow: false,
         }
     }
 

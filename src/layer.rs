@@ -192,6 +192,14 @@ impl SekuireLayer {
         self.with(|governor| governor.on_decision = Some(Arc::new(callback)))
     }
 
+    /// Reads every event of a stream in full: the reference that the fast way is compared with.
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn every_event_in_full(self) -> Self {
+        self.with(|governor| governor.slow = true)
+    }
+
     /// The enforcer that decides, which shares its counters with this layer.
     #[must_use]
     pub fn enforcer(&self) -> &PolicyEnforcer {

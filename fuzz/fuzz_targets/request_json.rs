@@ -15,6 +15,7 @@ fuzz_target!(|body: &[u8]| {
     let answer = Bytes::from_static(b"{}");
     let outcome = call(
         &layer(),
+        "/chat/completions",
         Bytes::copy_from_slice(body),
         "application/json",
         vec![answer],

@@ -1,7 +1,8 @@
-//! A streamed answer, whole and cut into frames: the cuts change neither what is released nor the verdict, what is
-//! released is the beginning of what came, and no forbidden name is in it.
+//! A streamed answer, whole and cut into frames: the cuts change neither what is released nor the verdict, nor does
+//! reading every event in full instead of by its learned shape; what is released is the beginning of what came, and no
+//! forbidden name is in it.
 //!
-//! Input: a number of cuts, as many lengths (a byte each), and the stream.
+//! Input: the API (a byte, even for chat completions), a number of cuts, as many lengths (a byte each), and the stream.
 #![no_main]
 
 #[allow(dead_code)]
@@ -10,29 +11,46 @@ mod common;
 use bytes::Bytes;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::Value;
+use tower_sekuire::SekuireLayer;
 
 use common::{TOOLS, call, layer};
 
-const REQUEST: &[u8] = br#"{"model":"gpt-4o","stream":true,"n":2,"messages":[]}"#;
+const CHAT: (&str, &[u8]) = (
+    "/chat/completions",
+    br#"{"model":"gpt-4o","stream":true,"n":2,"messages":[]}"#,
+);
+const RESPONSES: (&str, &[u8]) = (
+    "/responses",
+    br#"{"model":"gpt-4o","stream":true,"input":""}"#,
+);
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let Some((cuts, rest)) = input.split_first() else {
+    let Some(([api, cuts], rest)) = input.split_first_chunk() else {
         return Corpus::Reject;
     };
+    let (path, request) = if api % 2 == 0 { CHAT } else { RESPONSES };
     let Some((lengths, stream)) = rest.split_at_checked(usize::from(*cuts)) else {
         return Corpus::Reject;
     };
     let stream = Bytes::copy_from_slice(stream);
     let layer = layer();
-    let judge = |frames| {
+    let judge_by = |layer: &SekuireLayer, frames| {
         call(
-            &layer,
-            Bytes::from_static(REQUEST),
+            layer,
+            path,
+            Bytes::from_static(request),
             "text/event-stream",
             frames,
         )
     };
+    let judge = |frames| judge_by(&layer, frames);
     let whole = judge(vec![stream.clone()]);
+    let in_full = layer.clone().every_event_in_full();
+    assert_eq!(
+        judge_by(&in_full, vec![stream.clone()]),
+        whole,
+        "read in full"
+    );
 
     let mut frames = Vec::new();
     let mut rest = stream.clone();
@@ -86,6 +104,15 @@ fn check_payload(payload: &str) {
     let Ok(document) = serde_json::from_str::<Value>(payload) else {
         return;
     };
+    let outputs = document["response"]["output"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    for item in outputs.chain([&document["item"]]) {
+        if item["type"] == "function_call" {
+            check_name(&item["name"]);
+        }
+    }
     for choice in document["choices"].as_array().into_iter().flatten() {
         for message in [&choice["delta"], &choice["message"]] {
             check_name(&message["function_call"]["name"]);

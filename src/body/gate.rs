@@ -90,6 +90,7 @@ impl Gate {
                 && let Some(length) = self.reader.skim(rest)
             {
                 self.events = self.events.saturating_add(1);
+                self.sequence = Some(self.reader.next_sequence());
                 exchange.spoken(self.reader.text());
                 if ready.end != at {
                     self.release(&frame, &ready);

@@ -49,8 +49,8 @@ pub(crate) struct EventReader {
     text: u64,
     shapes: Shapes,
     /// Every event is read slowly: the reference that the fast way is compared with.
-    #[cfg(test)]
-    slow: bool,
+    #[cfg(any(test, fuzzing))]
+    pub(crate) slow: bool,
 }
 
 impl EventReader {
@@ -70,7 +70,7 @@ impl EventReader {
             usage: None,
             text: 0,
             shapes: Shapes::default(),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             slow: false,
         }
     }
@@ -110,15 +110,18 @@ impl EventReader {
     /// and changes nothing but the length of the text. The block's length.
     #[inline]
     pub(crate) fn skim(&mut self, bytes: &[u8]) -> Option<usize> {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         if self.slow {
             return None;
         }
-        if self.done || self.waiting() {
+        if self.done || self.items.ended() || self.waiting() {
             return None;
         }
         let quiet = self.shapes.skim(bytes)?;
         self.text = self.text.saturating_add(quiet.text);
+        if let Some(number) = quiet.sequence {
+            self.items.numbered(number);
+        }
         Some(quiet.length)
     }
 
@@ -185,16 +188,17 @@ impl EventReader {
                 Some(span.start),
             )?;
             if self.is_quiet() {
-                self.shapes.learn(block, &self.answer, &mut self.scratch);
+                self.shapes
+                    .learn(block, self.format, &self.answer, &mut self.scratch);
             }
         }
         Ok(&self.facts)
     }
 
-    /// Whether the event just read would, with other text in it, again name nothing and change nothing but the length
-    /// of the text. Only chunks of a chat keep no count of themselves.
+    /// Whether the event just read would, with other text and another number in it, again name nothing and change
+    /// nothing but the length of the text and that number.
     fn is_quiet(&self) -> bool {
-        matches!(self.format, Format::Chat)
+        matches!(self.format, Format::Chat | Format::Responses)
             && !self.facts.done
             && !self.waiting()
             && self.facts.tools.is_empty()
@@ -671,7 +675,11 @@ mod tests {
 
         /// The verdict on each block, up to the first that is refused, and what the stream came to.
         fn read(blocks: &[Vec<u8>], slow: bool) -> Vec<String> {
-            let mut reader = EventReader::new(Format::Chat, 2);
+            read_as(Format::Chat, blocks, slow)
+        }
+
+        fn read_as(format: Format, blocks: &[Vec<u8>], slow: bool) -> Vec<String> {
+            let mut reader = EventReader::new(format, 2);
             reader.slow = slow;
             let mut seen = Vec::new();
             for block in blocks {
@@ -681,6 +689,7 @@ mod tests {
                     reader.text(),
                     reader.waiting(),
                     reader.finish(),
+                    reader.next_sequence(),
                 );
                 seen.push(format!("{verdict} {state:?}"));
                 if verdict.starts_with("Err") {
@@ -692,7 +701,11 @@ mod tests {
 
         /// How many of the blocks are read the fast way.
         fn skimmed(blocks: &[Vec<u8>]) -> usize {
-            let mut reader = EventReader::new(Format::Chat, 2);
+            skimmed_as(Format::Chat, blocks)
+        }
+
+        fn skimmed_as(format: Format, blocks: &[Vec<u8>]) -> usize {
+            let mut reader = EventReader::new(format, 2);
             let mut skimmed = 0;
             for block in blocks {
                 if let Some(length) = reader.skim(block) {
@@ -720,6 +733,111 @@ mod tests {
                 "\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":\"{arguments}\"}}}}]"
             ))
             .into()
+        }
+
+        /// An event of a response, as the API sends it.
+        fn event(kind: &str, number: impl std::fmt::Display, members: &str) -> Vec<u8> {
+            let kind = format!("response.{kind}");
+            format!(
+                "event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":{number},\"output_index\":0,{members}}}\n\n"
+            )
+            .into()
+        }
+
+        fn spoken(number: impl std::fmt::Display, delta: &str) -> Vec<u8> {
+            let members = format!("\"delta\":\"{delta}\",\"logprobs\":[],\"obfuscation\":\"x\"");
+            event("output_text.delta", number, &members)
+        }
+
+        fn argued(number: impl std::fmt::Display, delta: &str) -> Vec<u8> {
+            let members = format!("\"delta\":\"{delta}\"");
+            event("function_call_arguments.delta", number, &members)
+        }
+
+        fn added(number: u64, name: &str) -> Vec<u8> {
+            let members = format!(
+                "\"item\":{{\"type\":\"function_call\",\"name\":\"{name}\",\"arguments\":\"\"}}"
+            );
+            event("output_item.added", number, &members)
+        }
+
+        #[test]
+        fn steady_events_of_a_response_are_read_the_fast_way() {
+            let blocks = [
+                spoken(3, "a"),
+                spoken(4, ""),
+                spoken(99, r"\ud83d\ude00"),
+                spoken(100, "\u{4f60}"),
+                spoken(7, "back"),
+            ];
+            assert_eq!(skimmed_as(Format::Responses, &blocks), 4);
+            let told = read_as(Format::Responses, &blocks, false);
+            assert_eq!(told, read_as(Format::Responses, &blocks, true));
+            assert!(told.last().unwrap().ends_with("Ok(()), 101)"), "{told:?}");
+
+            let blocks = [
+                added(1, "a"),
+                argued(2, "{"),
+                argued(3, "}"),
+                argued(10, ""),
+            ];
+            assert_eq!(skimmed_as(Format::Responses, &blocks), 2);
+            assert_eq!(
+                read_as(Format::Responses, &blocks, false),
+                read_as(Format::Responses, &blocks, true)
+            );
+        }
+
+        #[test]
+        fn what_is_no_plain_number_is_read_slowly() {
+            for number in [
+                "-1",
+                "01",
+                "1.0",
+                "1e2",
+                "\"5\"",
+                "null",
+                "",
+                " 5",
+                "1234567890123456",
+                "99999999999999999999",
+                "5,\"sequence_number\":6",
+                "5,\"type\":\"x\"",
+            ] {
+                let blocks = [spoken(4, "a"), spoken(number, "b"), spoken(6, "c")];
+                let mut reader = EventReader::new(Format::Responses, 1);
+                reader.read(&blocks[0]).unwrap();
+                assert_eq!(reader.skim(&blocks[1]), None, "{number}");
+                assert_eq!(
+                    read_as(Format::Responses, &blocks, false),
+                    read_as(Format::Responses, &blocks, true),
+                    "{number}"
+                );
+            }
+        }
+
+        #[test]
+        fn after_the_terminal_event_nothing_is_read_the_fast_way() {
+            let end = event("completed", 5, "\"response\":{\"output\":[]}");
+            let blocks = [spoken(3, "a"), spoken(4, "b"), end, spoken(6, "c")];
+            let told = read_as(Format::Responses, &blocks, false);
+            assert!(told.last().unwrap().starts_with("Err"), "{told:?}");
+            assert_eq!(told, read_as(Format::Responses, &blocks, true));
+        }
+
+        #[test]
+        fn arguments_of_an_item_that_was_not_announced_are_never_learned() {
+            let blocks = [
+                argued(1, "{"),
+                argued(2, "}"),
+                added(3, "a"),
+                argued(4, "{"),
+            ];
+            assert_eq!(skimmed_as(Format::Responses, &blocks), 0);
+            assert_eq!(
+                read_as(Format::Responses, &blocks, false),
+                read_as(Format::Responses, &blocks, true)
+            );
         }
 
         #[test]
@@ -820,11 +938,24 @@ mod tests {
             ]
         }
 
+        fn response_block() -> impl Strategy<Value = Vec<u8>> {
+            let content = "[ a-z\u{4f60}\u{1f600}\u{2028}]{0,6}";
+            prop_oneof![
+                6 => (0..200_u64, content).prop_map(|(number, delta)| spoken(number, &delta)),
+                3 => (0..200_u64, content).prop_map(|(number, delta)| argued(number, &delta)),
+                2 => (0..200_u64, "[ab]").prop_map(|(number, name)| added(number, &name)),
+                1 => prop::sample::select(vec![
+                    "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"total_tokens\":7}}}\n\n",
+                    ": ping\n", "\n", "event: x\n", "data: [DONE]\n\n",
+                ]).prop_map(|block| block.as_bytes().to_vec()),
+            ]
+        }
+
         /// A change of one block: a byte replaced, put in or taken out, or a piece said twice.
-        fn mutated() -> impl Strategy<Value = Vec<u8>> {
+        fn mutated(block: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
             const BYTES: &[u8] = b"\"\\{}[],:0aN_u\n\r\t \x00\x1f\x7f\xc3\xef";
             (
-                block(),
+                block,
                 0..4_u8,
                 any::<prop::sample::Index>(),
                 any::<prop::sample::Index>(),
@@ -845,27 +976,45 @@ mod tests {
                 })
         }
 
+        /// Blocks as they come from the scanner, however they were changed.
+        fn scanned(stream: &[u8]) -> Vec<Vec<u8>> {
+            let mut scanner = super::super::super::sse::Scanner::new();
+            let (mut rest, mut blocks) = (stream, Vec::new());
+            while let Some(length) = scanner.scan(rest) {
+                blocks.push(rest[..length].to_vec());
+                rest = &rest[length..];
+            }
+            blocks
+        }
+
         proptest! {
             #![proptest_config(ProptestConfig::with_cases(2_000))]
 
             #[test]
             fn both_ways_give_the_same_verdicts(
-                blocks in prop::collection::vec(prop_oneof![8 => block(), 1 => mutated()], 1..24)
+                blocks in prop::collection::vec(prop_oneof![8 => block(), 1 => mutated(block())], 1..24)
             ) {
-                // Blocks as they come from the scanner, however they were changed.
-                let stream = blocks.concat();
-                let mut scanner = super::super::super::sse::Scanner::new();
-                let (mut rest, mut blocks) = (&stream[..], Vec::new());
-                while let Some(length) = scanner.scan(rest) {
-                    blocks.push(rest[..length].to_vec());
-                    rest = &rest[length..];
-                }
+                let blocks = scanned(&blocks.concat());
                 prop_assert_eq!(read(&blocks, false), read(&blocks, true));
             }
 
             #[test]
+            fn both_ways_give_the_same_verdicts_on_responses(
+                blocks in prop::collection::vec(
+                    prop_oneof![8 => response_block(), 1 => mutated(response_block())],
+                    1..24
+                )
+            ) {
+                let blocks = scanned(&blocks.concat());
+                prop_assert_eq!(
+                    read_as(Format::Responses, &blocks, false),
+                    read_as(Format::Responses, &blocks, true)
+                );
+            }
+
+            #[test]
             fn a_skimmed_block_is_the_scanner_s_block(
-                blocks in prop::collection::vec(prop_oneof![8 => block(), 1 => mutated()], 1..24)
+                blocks in prop::collection::vec(prop_oneof![8 => block(), 1 => mutated(block())], 1..24)
             ) {
                 let stream = blocks.concat();
                 let mut reader = EventReader::new(Format::Chat, 2);

@@ -2,16 +2,21 @@
 //!
 //! An event that the slow reader has read and found quiet (no name, no usage, nothing to cut, no change of state) is
 //! remembered as its bytes with *holes*: the contents of a few strings of which nothing but the length counts, such as
-//! `delta.content`. A later event that equals it in every byte outside the holes, and whose holes hold well-formed
-//! string contents, is quiet too.
+//! `delta.content`, and the digits of a response's `sequence_number`. A later event that equals it in every byte outside
+//! the holes, and whose holes hold well-formed contents, is quiet too.
 //!
-//! Why this is sound: outside the holes the bytes are those of a strict document in one data line, so the keys, the
-//! nesting, the types, the indexes and the line ends are the same. A hole's contents can't end their string early: they
-//! hold no bare quote, no control character (hence no line end either), only whole escapes and whole UTF-8. So the
-//! two documents differ in the values of those strings alone, and the facts in the holes' lengths alone. An escaped
-//! key, a second key, a name, a non-null usage or another framing differs outside the holes, and is read slowly.
+//! Why this is sound: outside the holes the bytes are those of a strict document in one data line, with the same
+//! `event:` line before it or none, so the keys, the nesting, the types, the indexes and the line ends are the same. A
+//! string hole's contents can't end their string early: they hold no bare quote, no control character (hence no line
+//! end either), only whole escapes and whole UTF-8. A number hole holds digits only, as JSON writes them, and the
+//! literal that follows begins with what ended the number before. So the two documents differ in the values of those
+//! members alone, and the facts in the strings' lengths and that number alone. An escaped key, a second key, a name, a
+//! non-null usage or another framing differs outside the holes, and is read slowly.
+
+use std::ops::Range;
 
 use super::answer::AnswerFacts;
+use super::endpoint::Format;
 use super::error::{Result, WireError};
 use super::json::{Kind, Reader, Scratch};
 
@@ -57,13 +62,24 @@ struct Shape {
     text: u64,
 }
 
-/// The contents of a string in the block, between its quotes.
+/// The contents of a string in the block, between its quotes, or the digits of a number.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hole {
     start: usize,
     end: usize,
-    /// It is generated text.
-    is_text: bool,
+    filling: Filling,
+}
+
+/// What a hole may hold, and what becomes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Filling {
+    /// A string that nobody counts.
+    #[default]
+    Padding,
+    /// Generated text: its length counts.
+    Text,
+    /// The event's number in its stream.
+    Sequence,
 }
 
 /// A quiet event at the beginning of some bytes.
@@ -73,6 +89,8 @@ pub(super) struct Quiet {
     pub(super) length: usize,
     /// Bytes of generated text in it.
     pub(super) text: u64,
+    /// Its number in the stream, in formats that number events.
+    pub(super) sequence: Option<u64>,
 }
 
 impl Shapes {
@@ -93,7 +111,13 @@ impl Shapes {
     }
 
     /// Remembers the shape of a block that the slow reader found quiet.
-    pub(super) fn learn(&mut self, block: &[u8], facts: &AnswerFacts, scratch: &mut Scratch) {
+    pub(super) fn learn(
+        &mut self,
+        block: &[u8],
+        format: Format,
+        facts: &AnswerFacts,
+        scratch: &mut Scratch,
+    ) {
         // A stream whose events differ in other places (log probabilities, say) isn't read twice for nothing.
         if self.trials.left == 0 {
             self.trials.skipped += 1;
@@ -105,7 +129,7 @@ impl Shapes {
         self.trials.left = self.trials.left.saturating_sub(1);
         self.shapes.rotate_right(1);
         let [newest, ..] = &mut self.shapes;
-        newest.learn(block, facts, scratch);
+        newest.learn(block, format, facts, scratch);
     }
 }
 
@@ -114,41 +138,56 @@ impl Shape {
         if self.bytes.is_empty() {
             return None;
         }
-        let (mut at, mut known, mut text) = (0, 0, self.text);
+        let (mut at, mut known, mut text, mut sequence) = (0, 0, self.text, None);
         for hole in self.holes.get(..self.count)? {
             let literal = self.bytes.get(known..hole.start)?;
             let rest = bytes.get(at..)?.strip_prefix(literal)?;
-            let length = contents(rest)?;
+            let length = match hole.filling {
+                Filling::Padding => contents(rest)?,
+                Filling::Text => {
+                    let length = contents(rest)?;
+                    text = text.saturating_add(length as u64);
+                    length
+                }
+                Filling::Sequence => {
+                    let (number, length) = whole_number(rest)?;
+                    sequence = Some(number);
+                    length
+                }
+            };
             at += literal.len() + length;
             known = hole.end;
-            if hole.is_text {
-                text = text.saturating_add(length as u64);
-            }
         }
         let literal = self.bytes.get(known..)?;
         bytes.get(at..)?.strip_prefix(literal)?;
         Some(Quiet {
             length: at + literal.len(),
             text,
+            sequence,
         })
     }
 
-    fn learn(&mut self, block: &[u8], facts: &AnswerFacts, scratch: &mut Scratch) {
+    fn learn(&mut self, block: &[u8], format: Format, facts: &AnswerFacts, scratch: &mut Scratch) {
         self.bytes.clear();
         self.count = 0;
-        let Some(payload) = single_payload(block) else {
+        let Some((start, payload)) = single_payload(block) else {
             return;
         };
-        if self.find_holes(payload, scratch).is_err() {
+        let found = match format {
+            Format::Chat => self.find_chunk_holes(payload, scratch),
+            Format::Responses => self.find_event_holes(payload, scratch),
+            Format::Any | Format::Media => return,
+        };
+        if found.is_err() {
             return;
         }
         let mut text = 0;
         for hole in self.holes.get_mut(..self.count).unwrap_or_default() {
-            if hole.is_text {
+            if hole.filling == Filling::Text {
                 text += (hole.end - hole.start) as u64;
             }
-            hole.start += DATA.len();
-            hole.end += DATA.len();
+            hole.start += start;
+            hole.end += start;
         }
         let Some(text) = facts.text.checked_sub(text) else {
             return;
@@ -157,10 +196,20 @@ impl Shape {
         self.bytes.extend_from_slice(block);
     }
 
-    fn find_holes(&mut self, payload: &[u8], scratch: &mut Scratch) -> Result<()> {
+    fn find_event_holes(&mut self, payload: &[u8], scratch: &mut Scratch) -> Result<()> {
         let mut reader = Reader::new(payload, scratch)?;
         reader.object(|r, key| match key {
-            "obfuscation" => self.hole(r, false),
+            "obfuscation" => self.hole(r, Filling::Padding),
+            "delta" => self.hole(r, Filling::Text),
+            "sequence_number" => self.number_hole(r, payload),
+            _ => r.skip(),
+        })
+    }
+
+    fn find_chunk_holes(&mut self, payload: &[u8], scratch: &mut Scratch) -> Result<()> {
+        let mut reader = Reader::new(payload, scratch)?;
+        reader.object(|r, key| match key {
+            "obfuscation" => self.hole(r, Filling::Padding),
             "choices" if r.kind()? == Kind::Array => r.array(|r| {
                 members(r, |r, key| match key {
                     "delta" => members(r, |r, key| self.delta(r, key)),
@@ -173,11 +222,13 @@ impl Shape {
 
     fn delta(&mut self, r: &mut Reader<'_, '_>, key: &str) -> Result<()> {
         match key {
-            "content" | "reasoning_content" | "reasoning" | "refusal" => self.hole(r, true),
+            "content" | "reasoning_content" | "reasoning" | "refusal" => {
+                self.hole(r, Filling::Text)
+            }
             "tool_calls" if r.kind()? == Kind::Array => r.array(|r| {
                 members(r, |r, key| match key {
                     "function" | "custom" => members(r, |r, key| match key {
-                        "arguments" | "input" => self.hole(r, true),
+                        "arguments" | "input" => self.hole(r, Filling::Text),
                         _ => r.skip(),
                     }),
                     _ => r.skip(),
@@ -188,20 +239,40 @@ impl Shape {
     }
 
     /// Makes the next value a hole, if it is a string.
-    fn hole(&mut self, r: &mut Reader<'_, '_>, is_text: bool) -> Result<()> {
+    fn hole(&mut self, r: &mut Reader<'_, '_>, filling: Filling) -> Result<()> {
         if r.kind()? != Kind::String {
             return r.skip();
         }
         // `kind` stepped over the white space: the quote is next.
         let start = r.position() + 1;
         let end = start + r.string_len()?;
+        self.push(start..end, filling)
+    }
+
+    /// Makes the next value a hole, if it is a whole number in digits.
+    fn number_hole(&mut self, r: &mut Reader<'_, '_>, payload: &[u8]) -> Result<()> {
+        if r.kind()? != Kind::Number {
+            return r.skip();
+        }
+        let start = r.position();
+        r.skip()?;
+        match payload.get(start..r.position()).and_then(whole_number) {
+            Some((_, length)) if start + length == r.position() => {
+                self.push(start..r.position(), Filling::Sequence)
+            }
+            // Literal, so it matches nothing but itself.
+            _ => Ok(()),
+        }
+    }
+
+    fn push(&mut self, place: Range<usize>, filling: Filling) -> Result<()> {
         let Some(hole) = self.holes.get_mut(self.count) else {
             return Err(WireError::new("more holes than a shape may have"));
         };
         *hole = Hole {
-            start,
-            end,
-            is_text,
+            start: place.start,
+            end: place.end,
+            filling,
         };
         self.count += 1;
         Ok(())
@@ -221,19 +292,38 @@ fn members(
 
 const DATA: &[u8] = b"data: ";
 
-/// The payload of a block that is one data line and its blank line, as servers write it.
-fn single_payload(block: &[u8]) -> Option<&[u8]> {
+/// The payload of a block that is one data line and its blank line, perhaps after one line that says the event's type,
+/// as servers write it; and where it starts.
+fn single_payload(block: &[u8]) -> Option<(usize, &[u8])> {
     if block.len() > MAX_LENGTH {
         return None;
     }
-    let rest = block.strip_prefix(DATA)?;
+    let data = if block.starts_with(b"event: ") {
+        block.get(memchr::memchr(b'\n', block)? + 1..)?
+    } else {
+        block
+    };
+    let rest = data.strip_prefix(DATA)?;
     // Not for CR alone: whether an LF that follows belongs to the block is known only with the next byte.
     let payload = rest
         .strip_suffix(b"\r\n\r\n")
         .or_else(|| rest.strip_suffix(b"\n\n"))?;
     memchr::memchr2(b'\n', b'\r', payload)
         .is_none()
-        .then_some(payload)
+        .then_some((block.len() - rest.len(), payload))
+}
+
+/// A whole number as JSON writes it, in at most 15 digits, so that every client reads it exactly; and their count.
+fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
+    let digits = bytes
+        .iter()
+        .take(16)
+        .take_while(|byte| byte.is_ascii_digit());
+    let (number, length) = digits.fold((0_u64, 0), |(number, length), digit| {
+        (number * 10 + u64::from(digit - b'0'), length + 1)
+    });
+    let leading_zero = length > 1 && bytes.first() == Some(&b'0');
+    (matches!(length, 1..=15) && !leading_zero).then_some((number, length))
 }
 
 /// The length of a string's contents: as far as the closing quote, if they are well formed.

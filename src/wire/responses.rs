@@ -36,6 +36,11 @@ impl Items {
         self.sequence
     }
 
+    /// An event bears this number.
+    pub(crate) fn numbered(&mut self, number: u64) {
+        self.sequence = self.sequence.max(number.saturating_add(1));
+    }
+
     /// The terminal event was read.
     pub(crate) const fn ended(&self) -> bool {
         self.ended
@@ -87,7 +92,7 @@ impl Items {
             }
             "sequence_number" if r.kind()? == Kind::Number => {
                 if let Some(number) = r.unsigned()? {
-                    self.sequence = self.sequence.max(number.saturating_add(1));
+                    self.numbered(number);
                 }
                 Ok(())
             }

@@ -89,6 +89,7 @@ pub struct Outcome {
 /// Calls with this request's body and is answered with these frames.
 pub fn call(
     layer: &SekuireLayer,
+    path: &str,
     request: Bytes,
     content_type: &'static str,
     frames: Vec<Bytes>,
@@ -103,7 +104,7 @@ pub fn call(
         released: Vec::new(),
         violation: None,
     };
-    let request = Request::post("https://api.openai.com/v1/chat/completions")
+    let request = Request::post(format!("https://api.openai.com/v1{path}"))
         .header("content-type", "application/json")
         .body(Full::new(request))
         .expect("a well-formed head");
