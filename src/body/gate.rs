@@ -23,7 +23,10 @@ pub(crate) struct Gate {
     /// Judged blocks from a call on that waits for its name.
     held: Vec<Bytes>,
     held_bytes: usize,
-    out: VecDeque<Bytes>,
+    /// The next piece that may leave: mostly there is one, in the poll in which it came.
+    next: Option<Bytes>,
+    /// The pieces after it.
+    more: VecDeque<Bytes>,
     /// Events so far.
     events: u64,
     /// The number of the first event that has not left; `None` while none has.
@@ -39,7 +42,8 @@ impl Gate {
             pending: BytesMut::new(),
             held: Vec::new(),
             held_bytes: 0,
-            out: VecDeque::new(),
+            next: None,
+            more: VecDeque::new(),
             events: 0,
             sequence: None,
             cap,
@@ -47,12 +51,20 @@ impl Gate {
     }
 
     /// The next piece that may leave.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        self.out.pop_front()
+        let next = self.next.take()?;
+        if !self.more.is_empty() {
+            self.next = self.more.pop_front();
+        }
+        Some(next)
     }
 
     pub(crate) fn push_out(&mut self, bytes: Bytes) {
-        self.out.push_back(bytes);
+        match self.next {
+            None => self.next = Some(bytes),
+            Some(_) => self.more.push_back(bytes),
+        }
     }
 
     pub(crate) const fn reader(&self) -> &EventReader {
@@ -72,14 +84,42 @@ impl Gate {
     }
 
     /// Takes in a frame and judges every block that ends in it.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         frame: Bytes,
         exchange: &mut Exchange,
     ) -> Result<(), PolicyViolation> {
-        let mut at = 0;
+        // One quiet event a frame is how servers send most of a stream.
+        let mut judged = 0;
+        if self.scanner.is_at_start()
+            && let Some(length) = self.reader.skim(&frame)
+        {
+            self.skimmed(exchange);
+            if length == frame.len() {
+                self.push_out(frame);
+                return Ok(());
+            }
+            judged = length;
+        }
+        self.push_blocks(frame, judged, exchange)
+    }
+
+    fn skimmed(&mut self, exchange: &mut Exchange) {
+        self.events = self.events.saturating_add(1);
+        self.sequence = Some(self.reader.next_sequence());
+        exchange.spoken(self.reader.text());
+    }
+
+    /// Judges the frame's blocks from `at` on; those before were judged.
+    fn push_blocks(
+        &mut self,
+        frame: Bytes,
+        mut at: usize,
+        exchange: &mut Exchange,
+    ) -> Result<(), PolicyViolation> {
         // Judged blocks that lie side by side in the frame leave as one slice of it.
-        let mut ready = 0..0;
+        let mut ready = 0..at;
         let result = loop {
             let rest = frame.get(at..).unwrap_or_default();
             if rest.is_empty() {
@@ -89,9 +129,7 @@ impl Gate {
             if self.scanner.is_at_start()
                 && let Some(length) = self.reader.skim(rest)
             {
-                self.events = self.events.saturating_add(1);
-                self.sequence = Some(self.reader.next_sequence());
-                exchange.spoken(self.reader.text());
+                self.skimmed(exchange);
                 if ready.end != at {
                     self.release(&frame, &ready);
                     ready.start = at;
@@ -144,7 +182,7 @@ impl Gate {
         if ready == (0..frame.len()) {
             if !frame.is_empty() {
                 // Neither sliced nor counted: most frames leave as they came.
-                self.out.push_back(frame);
+                self.push_out(frame);
             }
         } else {
             self.release(&frame, &ready);
@@ -154,7 +192,7 @@ impl Gate {
 
     fn release(&mut self, frame: &Bytes, ready: &std::ops::Range<usize>) {
         if !ready.is_empty() {
-            self.out.push_back(frame.slice(ready.clone()));
+            self.push_out(frame.slice(ready.clone()));
         }
     }
 
@@ -164,9 +202,11 @@ impl Gate {
         exchange: &mut Exchange,
     ) -> Result<(), PolicyViolation> {
         if !self.reader.waiting() {
-            self.out.extend(self.held.drain(..));
+            for held in std::mem::take(&mut self.held) {
+                self.push_out(held);
+            }
             self.held_bytes = 0;
-            self.out.push_back(piece);
+            self.push_out(piece);
             return Ok(());
         }
         self.held_bytes = self.held_bytes.saturating_add(piece.len());

@@ -328,22 +328,51 @@ fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// The length of a string's contents: as far as the closing quote, if they are well formed.
 fn contents(bytes: &[u8]) -> Option<usize> {
-    let (mut at, mut is_ascii) = (0, true);
+    let mut at = 0;
+    // The bits that tell a byte outside ASCII, until one was seen.
+    let mut high = HIGH;
     loop {
+        // Eight bytes at once; which of them it was that stopped is asked below, so a bit too many does no harm.
+        if let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let eight = u64::from_le_bytes(*eight);
+            let marks = special(eight) | (eight & high);
+            if marks == 0 {
+                at += 8;
+                continue;
+            }
+            at += (marks.trailing_zeros() / 8) as usize;
+        }
         match *bytes.get(at)? {
             b'"' => break,
             b'\\' => at += escape(bytes.get(at..)?)?,
             0..0x20 => return None,
             byte => {
-                is_ascii &= byte.is_ascii();
+                if !byte.is_ascii() {
+                    high = 0;
+                }
                 at += 1;
             }
         }
     }
-    if !is_ascii {
+    if high == 0 {
         std::str::from_utf8(bytes.get(..at)?).ok()?;
     }
     Some(at)
+}
+
+/// The highest bit of each byte.
+const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+
+/// Marks, by its highest bit, at least the first byte that is a quote, a backslash or a control character. A borrow
+/// can mark bytes above a marked one too; bytes outside ASCII are never marked.
+const fn special(eight: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let quote = eight ^ (ONES * b'"' as u64);
+    let backslash = eight ^ (ONES * b'\\' as u64);
+    let control = eight.wrapping_sub(ONES * 0x20) & !eight;
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    (control | quote | backslash) & HIGH
 }
 
 /// The length of the escape that these bytes begin with, both halves of a surrogate pair included.
@@ -366,4 +395,50 @@ fn unit(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, digit| {
         Some(unit << 4 | char::from(*digit).to_digit(16)?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Byte by byte, as RFC 8259 section 7 has it.
+    fn slowly(bytes: &[u8]) -> Option<usize> {
+        let end = (0..bytes.len()).find(|end| {
+            let slashes = bytes[..*end].iter().rev().take_while(|b| **b == b'\\');
+            bytes[*end] == b'"' && slashes.count() % 2 == 0
+        })?;
+        let quoted = [b"\"", &bytes[..=end]].concat();
+        serde_json::from_slice::<String>(&quoted).ok().map(|_| end)
+    }
+
+    #[test]
+    fn every_byte_at_every_place_is_told_apart() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut text = *b"abcdefghijklmnopqrst\" and more";
+                text[at] = byte;
+                assert_eq!(contents(&text), slowly(&text), "{byte:#x} at {at}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn contents_end_where_a_json_parser_ends_them(
+            pieces in prop::collection::vec(
+                prop_oneof![
+                    "[a-z ]{0,9}", "[\u{4f60}\u{1f600}]{0,3}", Just("\\\\".to_owned()), Just("\\\"".to_owned()),
+                    Just("\\u4f60".to_owned()), Just("\\ud83d\\ude00".to_owned()), Just("\\ud83d".to_owned()),
+                    Just("\"".to_owned()), Just("\n".to_owned()), Just("\u{7f}".to_owned()),
+                ],
+                0..12
+            ),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let text = pieces.concat().into_bytes();
+            let text = &text[..text.len() - cut.index(text.len().max(1)).min(3)];
+            prop_assert_eq!(contents(text), slowly(text));
+        }
+    }
 }
