@@ -97,17 +97,17 @@ impl Shapes {
     /// Whether `bytes`, which begin with a block, begin with one of a known shape.
     #[inline]
     pub(super) fn skim(&mut self, bytes: &[u8]) -> Option<Quiet> {
-        for at in 0..SHAPES {
-            let Some(quiet) = self.shapes.get(at).and_then(|shape| shape.skim(bytes)) else {
-                continue;
-            };
-            if at > 0 {
-                self.shapes.swap(0, at);
-            }
-            self.trials.left = TRIALS;
-            return Some(quiet);
-        }
-        None
+        let [usual, others @ ..] = &mut self.shapes;
+        let quiet = match usual.skim(bytes) {
+            Some(quiet) => quiet,
+            None => others.iter_mut().find_map(|other| {
+                let quiet = other.skim(bytes)?;
+                std::mem::swap(usual, other);
+                Some(quiet)
+            })?,
+        };
+        self.trials.left = TRIALS;
+        Some(quiet)
     }
 
     /// Remembers the shape of a block that the slow reader found quiet.
@@ -134,6 +134,7 @@ impl Shapes {
 }
 
 impl Shape {
+    #[inline]
     fn skim(&self, bytes: &[u8]) -> Option<Quiet> {
         if self.bytes.is_empty() {
             return None;
