@@ -45,7 +45,14 @@ fn main() {
     let filter = words.iter().find(|word| word.parse::<usize>().is_err());
     let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter.as_str()));
 
-    for corpus in ["text", "usage", "escaped", "tools", "denied-last"] {
+    for corpus in [
+        "text",
+        "usage",
+        "responses",
+        "escaped",
+        "tools",
+        "denied-last",
+    ] {
         for (framing_name, framing) in FRAMINGS {
             let name = format!("{corpus}/{framing_name}");
             if wanted(&name) {
@@ -68,7 +75,7 @@ fn main() {
 fn streams(name: &str, corpus: &str, framing: Framing, rounds: usize) {
     let exchange = corpus::exchange(corpus).unwrap();
     let bare = Server::new(exchange.content_type, exchange.frames(framing));
-    let (head, request) = (&head(), &exchange.request);
+    let (head, request) = (&head(exchange.path), &exchange.request);
     let mut governed = bare.governed();
     rivals::check_released(send(&mut governed, head, request), &exchange);
     let mut forward = bare.clone();
@@ -104,7 +111,7 @@ fn streams(name: &str, corpus: &str, framing: Framing, rounds: usize) {
 
 fn requests(name: &str, rounds: usize) {
     let body = &corpus::request(name).unwrap();
-    let head = &head();
+    let head = &head(corpus::CHAT);
     let bare = Server::silent();
     let (mut governed, mut forward) = (bare.governed(), bare.clone());
     let mut designs: Vec<Design<'_>> = vec![
@@ -136,7 +143,7 @@ fn requests(name: &str, rounds: usize) {
 
 fn answers(name: &str, rounds: usize) {
     let exchange = &corpus::exchange(name).unwrap();
-    let (head, request) = (&head(), &exchange.request);
+    let (head, request) = (&head(exchange.path), &exchange.request);
     let bare = Server::new(exchange.content_type, exchange.frames(Framing::Event));
     let (mut governed, mut forward) = (bare.governed(), bare.clone());
     let mut designs: Vec<Design<'_>> = vec![

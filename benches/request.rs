@@ -37,7 +37,7 @@ fn requests(criterion: &mut Criterion) {
         assert_eq!(expected.model, corpus::MODEL);
         let mut bare = Server::silent();
         let mut governed = bare.governed();
-        let head = head();
+        let head = head(corpus::CHAT);
         let mut group = criterion.benchmark_group(format!("request/{name}"));
         group
             .throughput(Throughput::Bytes(body.len() as u64))
@@ -69,7 +69,7 @@ fn answers(criterion: &mut Criterion) {
         let request = &exchange.request;
         let mut bare = Server::new(exchange.content_type, exchange.frames(Framing::Event));
         let mut governed = bare.governed();
-        let head = head();
+        let head = head(exchange.path);
         rivals::check_released(send(&mut governed, &head, request), &exchange);
         let mut group = criterion.benchmark_group(name);
         group

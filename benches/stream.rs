@@ -45,9 +45,10 @@ use drive::{Server, head, length, send};
 use rivals::{FORWARD, RIVALS, SEKUIRE};
 
 /// Which corpora are cut in which ways: text in all, the others where the way matters.
-const GROUPS: [(&str, &[usize]); 6] = [
+const GROUPS: [(&str, &[usize]); 7] = [
     ("text", &[0, 1, 2, 3]),
     ("usage", &[0, 1]),
+    ("responses", &[0, 1]),
     ("escaped", &[0, 1]),
     ("tools", &[0, 1, 2]),
     ("denied-first", &[0]),
@@ -74,7 +75,7 @@ fn groups(criterion: &mut Criterion) {
 fn compare(group: &mut BenchmarkGroup<'_, WallTime>, exchange: &Exchange, framing: Framing) {
     let mut bare = Server::new(exchange.content_type, exchange.frames(framing));
     let mut governed = bare.governed();
-    let head = head();
+    let head = head(exchange.path);
     let (request, found) = (&exchange.request, exchange.found);
     let bytes = exchange.answer().len();
 

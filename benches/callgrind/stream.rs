@@ -5,7 +5,7 @@
 //! cargo run --release --example callgrind_stream -- 20KB 12 [sekuire|PARSER]
 //! ```
 //!
-//! The corpora are those of the benches: `text`, `usage`, `escaped`, `tools`, `json-1k`, `json-20k`, and the requests
+//! The corpora are those of the benches: `text`, `usage`, `responses`, `escaped`, `tools`, `json-1k`, `json-20k`, and the requests
 //! `1KB`, `20KB`, `1MB`. A rival is a name from the benches' output, or `bare forward`.
 #![expect(
     clippy::expect_used,
@@ -43,6 +43,7 @@ fn main() {
         .expect("a known framing")
         .1;
     let exchange = corpus::exchange(&name).unwrap_or_else(|| Exchange {
+        path: corpus::CHAT,
         request: corpus::request(&name).expect("a known corpus"),
         content_type: "",
         pieces: Vec::new(),
@@ -53,7 +54,7 @@ fn main() {
         content_type => Server::new(content_type, exchange.frames(framing)),
     };
     let mut governed = bare.governed();
-    let (head, request) = (head(), &exchange.request);
+    let (head, request) = (head(exchange.path), &exchange.request);
     let rival = RIVALS.into_iter().find(|(name, _)| *name == way);
     let parser = PARSERS.into_iter().find(|(name, _)| *name == way);
     for _ in 0..runs {

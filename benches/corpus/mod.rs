@@ -37,6 +37,8 @@ pub(crate) struct Found {
 /// One answered call.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
+    /// Below the base.
+    pub(crate) path: &'static str,
     pub(crate) request: Bytes,
     pub(crate) content_type: &'static str,
     /// The answer: its events, or its one document.
@@ -85,6 +87,7 @@ pub(crate) fn exchange(name: &str) -> Option<Exchange> {
     Some(match name {
         "text" => stream(&Chunks::new(false).text(&mut English::new())),
         "usage" => stream(&Chunks::new(true).text(&mut English::new())),
+        "responses" => response(&mut English::new()),
         "escaped" => stream(&Chunks::new(false).text(&mut Escaped::new())),
         "tools" => stream(&Chunks::new(true).tools()),
         "denied-first" => stream(&denied(0)),
@@ -105,8 +108,11 @@ pub(crate) fn request(name: &str) -> Option<Bytes> {
     })
 }
 
+pub(crate) const CHAT: &str = "/chat/completions";
+
 fn stream(events: &(Vec<String>, Found)) -> Exchange {
     Exchange {
+        path: CHAT,
         request: format!(
             r#"{{"model":"{MODEL}","stream":true,"messages":[{{"role":"user","content":"Tell me about rivers."}}]}}"#
         )
@@ -121,8 +127,80 @@ fn stream(events: &(Vec<String>, Found)) -> Exchange {
     }
 }
 
+/// A streamed response of text: numbered events, each with a line that says its type.
+fn response(tokens: &mut dyn Tokens) -> Exchange {
+    const ID: &str = "resp_68e0f0b1c1d48197a0d1f2e3c4b5a6970";
+    const ITEM: &str = "msg_68e0f0b2e5d88197b3c4d5e6f7a8b9c00";
+    let head = |status: &str, output: &str, usage: &str| {
+        format!(
+            r#""response":{{"id":"{ID}","object":"response","created_at":1760000000,"status":"{status}","model":"gpt-4o-mini-2024-07-18","output":[{output}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":{usage}}}"#
+        )
+    };
+    let item = |status: &str| {
+        format!(
+            r#"{{"id":"{ITEM}","type":"message","status":"{status}","content":[],"role":"assistant"}}"#
+        )
+    };
+    let mut events = vec![
+        ("created", head("in_progress", "", "null")),
+        ("in_progress", head("in_progress", "", "null")),
+        (
+            "output_item.added",
+            format!(r#""output_index":0,"item":{}"#, item("in_progress")),
+        ),
+    ];
+    let mut dice = Dice(3);
+    for _ in 0..1_000 {
+        let filler: String = (0..=dice.roll(12))
+            .map(|_| dice.pick(&["a", "Q", "7", "z", "K", "0"]))
+            .collect();
+        let token = tokens.next();
+        events.push((
+            "output_text.delta",
+            format!(
+                r#""item_id":"{ITEM}","output_index":0,"content_index":0,"delta":"{token}","logprobs":[],"obfuscation":"{filler}""#
+            ),
+        ));
+    }
+    events.push((
+        "output_item.done",
+        format!(r#""output_index":0,"item":{}"#, item("completed")),
+    ));
+    events.push((
+        "completed",
+        head(
+            "completed",
+            &item("completed"),
+            r#"{"input_tokens":38,"input_tokens_details":{"cached_tokens":0},"output_tokens":1000,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":1038}"#,
+        ),
+    ));
+    Exchange {
+        path: "/responses",
+        request: format!(
+            r#"{{"model":"{MODEL}","stream":true,"input":"Tell me about rivers."}}"#
+        )
+        .into(),
+        content_type: "text/event-stream; charset=utf-8",
+        found: Found {
+            events: events.len() as u64,
+            tokens: 1_038,
+            ..Found::default()
+        },
+        pieces: events
+            .into_iter()
+            .enumerate()
+            .map(|(number, (kind, members))| {
+                Bytes::from(format!(
+                    "event: response.{kind}\ndata: {{\"type\":\"response.{kind}\",\"sequence_number\":{number},{members}}}\n\n"
+                ))
+            })
+            .collect(),
+    }
+}
+
 fn document((document, found): (String, Found)) -> Exchange {
     Exchange {
+        path: CHAT,
         request: format!(
             r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"Tell me about rivers."}}]}}"#
         )

@@ -115,9 +115,9 @@ impl Body for Frames {
     }
 }
 
-/// The head of a chat request, to be sent again and again.
-pub(crate) fn head() -> request::Parts {
-    Request::post("https://api.openai.com/v1/chat/completions")
+/// The head of a request to this path, to be sent again and again.
+pub(crate) fn head(path: &str) -> request::Parts {
+    Request::post(format!("https://api.openai.com/v1{path}"))
         .header("content-type", "application/json")
         .header("authorization", "Bearer sk-none")
         .body(())

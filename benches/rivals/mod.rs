@@ -44,6 +44,24 @@ pub(crate) struct Document<'a> {
     #[serde(borrow, default)]
     choices: Vec<Choice<'a>>,
     usage: Option<Usage>,
+    /// Of a response's event.
+    #[serde(borrow)]
+    item: Option<Item<'a>>,
+    #[serde(borrow)]
+    response: Option<Response<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Response<'a> {
+    #[serde(borrow, default)]
+    output: Vec<Item<'a>>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +117,14 @@ impl Document<'_> {
                 }
             }
         }
-        if let Some(tokens) = self.usage.as_ref().and_then(|usage| usage.total_tokens) {
+        let response = self.response.as_ref();
+        let output = response.map_or(&[][..], |response| &response.output);
+        for item in output.iter().chain(&self.item) {
+            found.called(&item.name);
+        }
+        let usage = self.usage.as_ref();
+        let usage = usage.or_else(|| response.and_then(|response| response.usage.as_ref()));
+        if let Some(tokens) = usage.and_then(|usage| usage.total_tokens) {
             found.tokens = tokens;
         }
     }
@@ -134,8 +159,17 @@ pub(crate) fn serde_value(payload: &[u8], found: &mut Found) {
             );
         }
     }
-    if let Some(tokens) = document["usage"]["total_tokens"].as_u64() {
-        found.tokens = tokens;
+    let output = document["response"]["output"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    for item in output.chain([&document["item"]]) {
+        found.called(item["name"].as_str().unwrap_or_default());
+    }
+    for usage in [&document["usage"], &document["response"]["usage"]] {
+        if let Some(tokens) = usage["total_tokens"].as_u64() {
+            found.tokens = tokens;
+        }
     }
 }
 
@@ -173,6 +207,17 @@ fn sse_stream(body: Frames) -> Found {
     found
 }
 
+/// The data of an event that is one line of it, perhaps after one that says its type.
+fn data(event: &[u8]) -> &[u8] {
+    let line = if event.starts_with(b"event: ") {
+        let end = memchr::memchr(b'\n', event).expect("a line of data");
+        &event[end + 1..]
+    } else {
+        event
+    };
+    line.strip_prefix(b"data: ").expect("data")
+}
+
 /// A splitter as one would write it for this traffic alone: LF only, one data line per event.
 fn split(body: Frames, parse: Parse) -> Found {
     const END: &[u8] = b"\n\n";
@@ -189,15 +234,13 @@ fn split(body: Frames, parse: Parse) -> Found {
             };
             let end = from + at;
             rest = &rest[rest.len() - (pending.len() - end - END.len())..];
-            let data = pending[..end].strip_prefix(b"data: ").expect("data");
-            if !event(data, &mut found, parse) {
+            if !event(data(&pending[..end]), &mut found, parse) {
                 return false;
             }
             pending.clear();
         }
         while let Some(at) = memchr::memmem::find(rest, END) {
-            let data = rest[..at].strip_prefix(b"data: ").expect("data");
-            if !event(data, &mut found, parse) {
+            if !event(data(&rest[..at]), &mut found, parse) {
                 return false;
             }
             rest = &rest[at + END.len()..];
