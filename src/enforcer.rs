@@ -48,6 +48,7 @@ pub enum RateLimit {
 pub struct LimitUsage {
     limit: Limit,
     used: u64,
+    reserved: u64,
     reset: Duration,
 }
 
@@ -62,6 +63,19 @@ impl LimitUsage {
     #[must_use]
     pub const fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Tokens that calls in flight have reserved beside what is used; 0 for requests, which count when they begin.
+    #[must_use]
+    pub const fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Requests or tokens that are left now.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        let taken = self.used.saturating_add(self.reserved);
+        self.limit.max().saturating_sub(taken)
     }
 
     /// How long until nothing counts any more, if nothing is added until then.
@@ -228,7 +242,7 @@ impl PolicyEnforcer {
         let result = match what {
             RateLimit::Request => self.ledger.charge_request(now, &call).inspect_err(|_| {
                 if self.mode != Mode::Block {
-                    let _ = self.ledger.admit_anyway(now, &call);
+                    let _ = self.ledger.admit_anyway(now, &call, 0);
                 }
             }),
             RateLimit::Tokens(tokens) => self
@@ -253,7 +267,25 @@ impl PolicyEnforcer {
     /// ```
     #[must_use]
     pub fn usage(&self) -> Vec<LimitUsage> {
-        let used = self.ledger.usage(self.clock.now(), &self.agent);
+        self.usage_of(&self.agent)
+    }
+
+    /// What each agent that counts something has used of each limit, in the order of their names. Limits that agents
+    /// share are listed for each.
+    #[must_use]
+    pub fn usage_by_agent(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
+        let agents = self.ledger.agents();
+        agents
+            .into_iter()
+            .map(|agent| {
+                let usage = self.usage_of(&agent);
+                (agent, usage)
+            })
+            .collect()
+    }
+
+    pub(crate) fn usage_of(&self, agent: &Arc<str>) -> Vec<LimitUsage> {
+        let used = self.ledger.usage(self.clock.now(), agent);
         let limits = self.policy.limits();
         used.into_iter()
             .filter_map(|usage| {
@@ -261,6 +293,7 @@ impl PolicyEnforcer {
                 Some(LimitUsage {
                     limit,
                     used: usage.used,
+                    reserved: usage.reserved,
                     reset: usage.reset,
                 })
             })
@@ -551,32 +584,58 @@ impl PolicyEnforcer {
         Ok(())
     }
 
-    /// Counts a call that names these models in every window that applies. A call that goes ahead although a limit
-    /// refuses it, in warn and audit modes, is counted too.
+    /// The key under which calls count unless something else names them.
+    pub(crate) const fn agent(&self) -> &Arc<str> {
+        &self.agent
+    }
+
+    /// Whether any limit counts tokens.
+    pub(crate) fn limits_tokens(&self) -> bool {
+        let limits = self.policy.limits();
+        limits.iter().any(|limit| limit.unit() == LimitUnit::Tokens)
+    }
+
+    /// Counts a call of this agent that names these models in every window that applies, and reserves `estimate`
+    /// tokens for it. A call that goes ahead although a limit refuses it, in warn and audit modes, is counted too.
     pub(crate) fn admit<'m>(
         &self,
         now: Duration,
+        agent: &Arc<str>,
         models: impl Iterator<Item = &'m str>,
+        estimate: u64,
     ) -> (Option<Ticket>, Result<(), PolicyViolation>) {
         let call = Call {
-            agent: self.agent.clone(),
+            agent: agent.clone(),
             models: self.model_limits(models),
         };
-        match self.ledger.admit(now, &call) {
+        match self.ledger.admit(now, &call, estimate) {
             Ok(ticket) => (Some(ticket), Ok(())),
             Err(refusal) => {
                 let goes_ahead = self.mode != Mode::Block;
-                let ticket = goes_ahead.then(|| self.ledger.admit_anyway(now, &call));
+                let ticket = goes_ahead.then(|| self.ledger.admit_anyway(now, &call, estimate));
                 (ticket, Err(self.limit_violation(refusal, Seen::Request)))
             }
         }
     }
 
-    /// Charges what an admitted call used. The charge stands also when it crosses a budget.
+    /// Reserves up to `more` tokens for a call that outgrows what was reserved for it.
+    pub(crate) fn extend(
+        &self,
+        now: Duration,
+        ticket: &mut Ticket,
+        more: u64,
+    ) -> Result<(), PolicyViolation> {
+        self.ledger.extend(now, ticket, more).map_err(|exceeded| {
+            self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
+                .after_the_call()
+        })
+    }
+
+    /// Charges what an admitted call used, and ends its reservation. The charge stands also when it crosses a budget.
     pub(crate) fn settle(
         &self,
         now: Duration,
-        ticket: &Ticket,
+        ticket: Ticket,
         tokens: u64,
     ) -> Result<(), PolicyViolation> {
         self.ledger.settle(now, ticket, tokens).map_err(|exceeded| {

@@ -213,7 +213,10 @@ impl Exchange {
                 .as_deref()
                 .into_iter()
                 .chain(named.map(String::as_str));
-            let (ticket, admitted) = governor.enforcer.admit(self.started, models);
+            let (ticket, admitted) =
+                governor
+                    .enforcer
+                    .admit(self.started, governor.enforcer.agent(), models, 0);
             self.ticket = ticket;
             admitted.or_else(|violation| self.decide_request(violation))?;
         }
@@ -528,7 +531,7 @@ impl Exchange {
         };
         self.charged = tokens.unwrap_or_else(|| self.tokens());
         let enforcer = &self.governor.enforcer;
-        enforcer.settle(enforcer.now(), &ticket, self.charged)
+        enforcer.settle(enforcer.now(), ticket, self.charged)
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.

@@ -5,8 +5,11 @@
 //! charged, or none is. That holds because an operation looks and charges under one lock; splitting
 //! it in two is how a thousand concurrent calls get through a budget of one.
 //!
-//! Settling is the other rule: what has been spent is charged, whatever the limits say. Only the
-//! answer may be refused then, not the accounting.
+//! A call's tokens are known only at its end, so an estimate is *reserved* for it when it is admitted. What is used
+//! and what is reserved together never exceed a limit at admission.
+//!
+//! Settling is the other rule: it ends the reservation, and what has been spent is charged, whatever the limits say.
+//! Only the answer may be refused then, not the accounting.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -58,14 +61,23 @@ pub(crate) struct Call {
     pub(crate) models: Arc<[usize]>,
 }
 
-/// An admitted call that hasn't been settled.
+/// An admitted call that hasn't been settled, and what is reserved for it.
 ///
-/// It is meant to be held by the guard that settles the call when its body ends, however it ends.
-/// Not `Clone`, so that nobody else can settle it too.
+/// It is meant to be held by the guard that settles the call when its body ends, however it ends: until then its
+/// reservation counts. Not `Clone`, so that nobody else can settle it too.
 #[derive(Debug)]
 #[must_use = "an admitted call is to be settled at what it spent"]
 pub(crate) struct Ticket {
     call: Call,
+    /// Tokens; what counts in a limit is at most the limit's maximum.
+    reserved: u64,
+}
+
+impl Ticket {
+    /// Tokens that are reserved.
+    pub(crate) const fn reserved(&self) -> u64 {
+        self.reserved
+    }
 }
 
 /// A limit that said no.
@@ -96,6 +108,8 @@ pub(crate) struct Usage {
     pub(crate) limit: usize,
     /// Requests or tokens that count now. Above `max` when calls in flight crossed it together.
     pub(crate) used: u64,
+    /// Tokens that calls in flight may yet use.
+    pub(crate) reserved: u64,
     /// Requests or tokens per window.
     pub(crate) max: u64,
     /// How long until nothing counts any more, if nothing is charged until then.
@@ -112,14 +126,14 @@ pub(crate) struct Usage {
 /// Times are of one clock. An earlier time than the latest one seen, by whatever key, is taken for
 /// the latest.
 ///
-/// Memory: for each key its name, about 100 bytes, and for each per-agent limit the window's 80 bytes
+/// Memory: for each key its name, about 120 bytes, and for each per-agent limit the window's 88 bytes
 /// and up to 16 bytes for each of `min(max, 1024)` entries: 5 KiB for a key with 60 requests a minute
 /// and 250 an hour, at most 16.1 KiB a limit. With the default of 10,000 keys, all of them busy, that
 /// is up to 157 MiB for each per-agent limit above 1,024. Global and per-model limits have one window
 /// each.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// In the order of every key's windows.
+    /// In the order of every key's counters.
     own: Vec<Limit>,
     /// In the order of [`State::shared`].
     shared: Vec<Limit>,
@@ -134,23 +148,42 @@ struct Limit {
     spec: LimitSpec,
 }
 
+/// What one limit has counted, for one key or for all.
+#[derive(Debug)]
+struct Counter {
+    window: Window,
+    /// Tokens of calls in flight.
+    reserved: u64,
+}
+
 #[derive(Debug)]
 struct State {
     /// The latest time seen. The windows keep theirs, but an idle key's are forgotten: without this,
     /// a clock that jumps back would give that key a second budget.
     latest: Duration,
     /// Of the per-model and global limits.
-    shared: Vec<Window>,
+    shared: Vec<Counter>,
     keys: Keys,
 }
 
-/// The agent keys that count something, and their windows.
+/// The agent keys that count something, and their counters.
 #[derive(Debug)]
 struct Keys {
-    windows: HashMap<Arc<str>, Vec<Window>>,
-    /// INVARIANT: no key is idle before this time. Charges only move it further away, so it may be
-    /// kept from the last walk, and a full ledger needn't walk all keys for every stranger.
+    /// Places in `slots`.
+    index: HashMap<Arc<str>, usize>,
+    slots: Vec<Slot>,
+    /// The place that was asked for last: most processes govern one agent, and need no hash to find it.
+    recent: usize,
+    /// INVARIANT: no key without a reservation is idle before this time. Charges only move it further away, and
+    /// settling takes it back, so it may be kept from the last walk, and a full ledger needn't walk all keys for every
+    /// stranger.
     none_idle_before: Duration,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: Arc<str>,
+    counters: Vec<Counter>,
 }
 
 impl Ledger {
@@ -165,9 +198,11 @@ impl Ledger {
             .partition(|limit| limit.spec.scope == Scope::PerAgent);
         let state = State {
             latest: Duration::ZERO,
-            shared: empty_windows(&shared),
+            shared: empty(&shared),
             keys: Keys {
-                windows: HashMap::new(),
+                index: HashMap::new(),
+                slots: Vec::new(),
+                recent: 0,
                 none_idle_before: Duration::MAX,
             },
         };
@@ -193,30 +228,140 @@ impl Ledger {
     }
 
     /// Admits a call if every limit that governs it has room: counts one request in each request
-    /// window, and hands out the ticket to settle its tokens with.
+    /// window, reserves `estimate` tokens in each token window, and hands out the ticket to settle its tokens with.
+    ///
+    /// An estimate above a limit's maximum is reserved as that maximum, so that a call which may be larger than the
+    /// whole budget can still be made when nothing of it is used. An estimate of nothing asks for room for one token.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] when a request window is full, a token budget is spent (used up to its maximum or
-    /// beyond), or the key is new and there are too many. Nothing was charged then.
-    pub(crate) fn admit(&self, now: Duration, call: &Call) -> Result<Ticket, Refusal> {
-        let either = [Unit::Requests, Unit::Tokens];
-        self.charge_if_room(now, call, &either, Unit::Requests, 1)?;
-        Ok(Ticket { call: call.clone() })
+    /// A [`Refusal`] when a request window is full, a token window has no room for the estimate beside what is used and
+    /// reserved, or the key is new and there are too many. Nothing was charged or reserved then.
+    pub(crate) fn admit(
+        &self,
+        now: Duration,
+        call: &Call,
+        estimate: u64,
+    ) -> Result<Ticket, Refusal> {
+        let mut state = self.lock();
+        let now = state.observe(now);
+        let State { shared, keys, .. } = &mut *state;
+
+        let mut fresh = Vec::new();
+        let own = match keys.find(&call.agent) {
+            Some(own) => own,
+            None if self.own.is_empty() => &mut fresh,
+            None => {
+                // Asked also when nothing will be charged to the key yet, or calls of ever new keys
+                // could all be in flight before the first of them settles.
+                if !keys.has_room(now, self.max_keys) {
+                    return Err(Refusal::KeysFull);
+                }
+                fresh = empty(&self.own);
+                &mut fresh
+            }
+        };
+        let full = self
+            .governing(call, own, shared)
+            .filter_map(|(limit, counter)| {
+                let asked = match limit.spec.unit {
+                    Unit::Requests => 1,
+                    Unit::Tokens => limit.clamped(estimate).max(1),
+                };
+                match counter.wait_for(now, asked) {
+                    Some(Duration::ZERO) => None,
+                    wait => Some(Exceeded::new(limit, wait)),
+                }
+            });
+        if let Some(exceeded) = slowest(full) {
+            return Err(Refusal::Exceeded(exceeded));
+        }
+        self.take(now, call, own, shared, estimate);
+        keys.keep_if_busy(now, call, fresh);
+        Ok(Ticket {
+            call: call.clone(),
+            reserved: estimate,
+        })
     }
 
     /// Counts a call that goes ahead whatever the limits say, room or not: what is observed but not enforced
     /// must count as it would if it were.
-    pub(crate) fn admit_anyway(&self, now: Duration, call: &Call) -> Ticket {
-        let _ = self.spend(now, call, Unit::Requests, 1);
-        Ticket { call: call.clone() }
+    pub(crate) fn admit_anyway(&self, now: Duration, call: &Call, estimate: u64) -> Ticket {
+        let mut state = self.lock();
+        let now = state.observe(now);
+        let State { shared, keys, .. } = &mut *state;
+        let mut fresh = Vec::new();
+        let own = keys.find_or(&call.agent, &mut fresh, &self.own);
+        self.take(now, call, own, shared, estimate);
+        keys.keep_if_busy(now, call, fresh);
+        Ticket {
+            call: call.clone(),
+            reserved: estimate,
+        }
     }
 
-    /// Charges what an admitted call spent to every token window that governs it, room or not. A key
-    /// that went idle and was forgotten meanwhile is taken up again, beyond the cap on keys if need
-    /// be; there are never more of those than calls in flight.
+    /// Counts one request and reserves the estimate.
+    fn take(
+        &self,
+        now: Duration,
+        call: &Call,
+        own: &mut [Counter],
+        shared: &mut [Counter],
+        estimate: u64,
+    ) {
+        for (limit, counter) in self.governing(call, own, shared) {
+            match limit.spec.unit {
+                Unit::Requests => counter.window.add(now, 1),
+                Unit::Tokens => {
+                    counter.reserved = counter.reserved.saturating_add(limit.clamped(estimate));
+                }
+            }
+        }
+    }
+
+    /// Reserves up to `more` tokens beyond what the ticket holds, as far as every limit that governs the call has room.
     ///
-    /// Every settlement is charged; settling once is up to the holder of the ticket.
+    /// # Errors
+    ///
+    /// [`Exceeded`] when some limit has no room at all. Nothing changes then.
+    pub(crate) fn extend(
+        &self,
+        now: Duration,
+        ticket: &mut Ticket,
+        more: u64,
+    ) -> Result<(), Exceeded> {
+        let mut state = self.lock();
+        let now = state.observe(now);
+        let State { shared, keys, .. } = &mut *state;
+        let mut fresh = Vec::new();
+        let own = keys.find_or(&ticket.call.agent, &mut fresh, &self.own);
+
+        let mut granted = more;
+        let full = self
+            .governing(&ticket.call, own, shared)
+            .filter(|(limit, _)| limit.spec.unit == Unit::Tokens)
+            .filter_map(|(limit, counter)| {
+                let room = counter.window.room(now, counter.reserved);
+                granted = granted.min(room);
+                (room == 0).then(|| Exceeded::new(limit, counter.wait_for(now, 1)))
+            });
+        if let Some(exceeded) = slowest(full) {
+            return Err(exceeded);
+        }
+        // There is room in each, so none is clamped: what is reserved is the same number everywhere.
+        for (limit, counter) in self.governing(&ticket.call, own, shared) {
+            if limit.spec.unit == Unit::Tokens {
+                counter.reserved = counter.reserved.saturating_add(granted);
+            }
+        }
+        ticket.reserved = ticket.reserved.saturating_add(granted);
+        keys.keep_if_busy(now, &ticket.call, fresh);
+        Ok(())
+    }
+
+    /// Ends the ticket's reservation and charges what the call spent to every token window that governs it, room or
+    /// not. A key that went idle and was forgotten meanwhile is taken up again, beyond the cap on keys if need
+    /// be; there are never more of those than calls in flight.
     ///
     /// # Errors
     ///
@@ -226,29 +371,11 @@ impl Ledger {
     pub(crate) fn settle(
         &self,
         now: Duration,
-        ticket: &Ticket,
+        ticket: Ticket,
         tokens: u64,
     ) -> Result<(), Exceeded> {
-        self.spend(now, &ticket.call, Unit::Tokens, tokens)
-    }
-
-    /// Charges windows of one unit, room or not.
-    fn spend(&self, now: Duration, call: &Call, unit: Unit, amount: u64) -> Result<(), Exceeded> {
-        let mut state = self.lock();
-        let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
-
-        let mut fresh = Vec::new();
-        let own = match keys.windows.get_mut(&call.agent) {
-            Some(own) => own,
-            None => {
-                fresh = empty_windows(&self.own);
-                &mut fresh
-            }
-        };
-        let crossed = self.charge(now, call, own, shared, unit, amount);
-        keys.keep_if_busy(now, call, fresh);
-        crossed
+        let Ticket { call, reserved } = ticket;
+        self.spend(now, &call, reserved, tokens)
     }
 
     /// Counts one request like [`admit`](Self::admit), for callers that don't settle.
@@ -257,8 +384,7 @@ impl Ledger {
     ///
     /// As for `admit`.
     pub(crate) fn charge_request(&self, now: Duration, call: &Call) -> Result<(), Refusal> {
-        let either = [Unit::Requests, Unit::Tokens];
-        self.charge_if_room(now, call, &either, Unit::Requests, 1)
+        self.admit(now, call, 0).map(drop)
     }
 
     /// Charges tokens that were spent without a ticket, exactly as [`settle`](Self::settle) does: they
@@ -273,31 +399,58 @@ impl Ledger {
         call: &Call,
         tokens: u64,
     ) -> Result<(), Exceeded> {
-        self.settle(now, &Ticket { call: call.clone() }, tokens)
+        self.spend(now, call, 0, tokens)
+    }
+
+    /// Ends a reservation and charges tokens, room or not; an error if that leaves a window over its maximum.
+    fn spend(
+        &self,
+        now: Duration,
+        call: &Call,
+        reserved: u64,
+        tokens: u64,
+    ) -> Result<(), Exceeded> {
+        let mut state = self.lock();
+        let now = state.observe(now);
+        let State { shared, keys, .. } = &mut *state;
+        let mut fresh = Vec::new();
+        let own = keys.find_or(&call.agent, &mut fresh, &self.own);
+        let crossed = self
+            .governing(call, own, shared)
+            .filter(|(limit, _)| limit.spec.unit == Unit::Tokens)
+            .filter_map(|(limit, counter)| {
+                counter.reserved = counter.reserved.saturating_sub(limit.clamped(reserved));
+                if tokens == 0 {
+                    return None;
+                }
+                counter.window.add(now, tokens);
+                counter
+                    .window
+                    .is_exceeded(now)
+                    .then(|| Exceeded::new(limit, counter.wait_for(now, 1)))
+            });
+        let crossed = slowest(crossed);
+        keys.keep_if_busy(now, call, fresh);
+        keys.settled(now, &call.agent);
+        crossed.map_or(Ok(()), Err)
     }
 
     /// What every limit has counted that can govern this agent's calls, in the order of the specs.
     /// All per-model limits are among them. Allocates the answer.
-    pub(crate) fn usage(&self, now: Duration, agent: &str) -> Vec<Usage> {
+    pub(crate) fn usage(&self, now: Duration, agent: &Arc<str>) -> Vec<Usage> {
         let mut state = self.lock();
         let now = state.observe(now);
         let State { shared, keys, .. } = &mut *state;
-
-        let mut unused;
-        let own = match keys.windows.get_mut(agent) {
-            Some(own) => own,
-            None => {
-                unused = empty_windows(&self.own);
-                &mut unused
-            }
-        };
+        let mut unused = Vec::new();
+        let own = keys.find_or(agent, &mut unused, &self.own);
         let mut usage: Vec<_> = self
-            .windows(own, shared)
-            .map(|(limit, window)| Usage {
+            .counters(own, shared)
+            .map(|(limit, counter)| Usage {
                 limit: limit.index,
-                used: window.used(now),
+                used: counter.window.used(now),
+                reserved: counter.reserved,
                 max: limit.spec.max,
-                reset: window.empty_in(now),
+                reset: counter.window.empty_in(now),
             })
             .collect();
         drop(state);
@@ -305,95 +458,33 @@ impl Ledger {
         usage
     }
 
-    /// Charges `amount` to the windows of `unit` if every window of the `checked` units has room for
-    /// at least one more.
-    fn charge_if_room(
-        &self,
-        now: Duration,
-        call: &Call,
-        checked: &[Unit],
-        unit: Unit,
-        amount: u64,
-    ) -> Result<(), Refusal> {
-        let mut state = self.lock();
-        let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
-
-        let mut fresh = Vec::new();
-        let own = match keys.windows.get_mut(&call.agent) {
-            Some(own) => own,
-            None if self.own.is_empty() => &mut fresh,
-            None => {
-                // Asked also when nothing will be charged to the key yet, or calls of ever new keys
-                // could all be in flight before the first of them settles.
-                if !keys.has_room(now, self.max_keys) {
-                    return Err(Refusal::KeysFull);
-                }
-                fresh = empty_windows(&self.own);
-                &mut fresh
-            }
-        };
-        let full = self
-            .governing(call, own, shared)
-            .filter(|(limit, _)| checked.contains(&limit.spec.unit))
-            .filter_map(|(limit, window)| match window.wait_for(now, 1) {
-                Some(Duration::ZERO) => None,
-                wait => Some(Exceeded::new(limit, wait)),
-            });
-        if let Some(exceeded) = slowest(full) {
-            return Err(Refusal::Exceeded(exceeded));
-        }
-        let crossed = self.charge(now, call, own, shared, unit, amount);
-        keys.keep_if_busy(now, call, fresh);
-        crossed.map_err(Refusal::Exceeded)
+    /// The agent keys that count something, in the order of their names. Allocates the answer.
+    pub(crate) fn agents(&self) -> Vec<Arc<str>> {
+        let mut agents: Vec<_> = self.lock().keys.index.keys().cloned().collect();
+        agents.sort_unstable();
+        agents
     }
 
-    /// Charges `amount` to the windows of `unit`, room or not; an error if that leaves one of them
-    /// over its maximum.
-    fn charge(
-        &self,
-        now: Duration,
-        call: &Call,
-        own: &mut [Window],
-        shared: &mut [Window],
-        unit: Unit,
-        amount: u64,
-    ) -> Result<(), Exceeded> {
-        if amount == 0 {
-            return Ok(());
-        }
-        let crossed = self
-            .governing(call, own, shared)
-            .filter(|(limit, _)| limit.spec.unit == unit)
-            .filter_map(|(limit, window)| {
-                window.add(now, amount);
-                window
-                    .is_exceeded(now)
-                    .then(|| Exceeded::new(limit, window.wait_for(now, 1)))
-            });
-        slowest(crossed).map_or(Ok(()), Err)
-    }
-
-    /// The limits that govern a call, each with its window.
+    /// The limits that govern a call, each with its counter.
     fn governing<'a>(
         &'a self,
         call: &'a Call,
-        own: &'a mut [Window],
-        shared: &'a mut [Window],
-    ) -> impl Iterator<Item = (&'a Limit, &'a mut Window)> {
-        self.windows(own, shared)
+        own: &'a mut [Counter],
+        shared: &'a mut [Counter],
+    ) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
+        self.counters(own, shared)
             .filter(|(limit, _)| match limit.spec.scope {
                 Scope::PerAgent | Scope::Global => true,
                 Scope::PerModel(model) => call.models.contains(&model),
             })
     }
 
-    /// Every limit with its window, given one key's windows and the shared ones.
-    fn windows<'a>(
+    /// Every limit with its counter, given one key's counters and the shared ones.
+    fn counters<'a>(
         &'a self,
-        own: &'a mut [Window],
-        shared: &'a mut [Window],
-    ) -> impl Iterator<Item = (&'a Limit, &'a mut Window)> {
+        own: &'a mut [Counter],
+        shared: &'a mut [Counter],
+    ) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
         let own = self.own.iter().zip(own);
         own.chain(self.shared.iter().zip(shared))
     }
@@ -401,6 +492,19 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics, and every step leaves windows that hold.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Limit {
+    /// What a reservation counts here.
+    fn clamped(&self, estimate: u64) -> u64 {
+        estimate.min(self.spec.max)
+    }
+}
+
+impl Counter {
+    fn wait_for(&mut self, now: Duration, amount: u64) -> Option<Duration> {
+        self.window.wait_for(now, amount, self.reserved)
     }
 }
 
@@ -413,25 +517,74 @@ impl State {
 }
 
 impl Keys {
-    /// Whether there is room for one more key, if need be after forgetting the idle ones.
-    fn has_room(&mut self, now: Duration, max: usize) -> bool {
-        if self.windows.len() >= max && now >= self.none_idle_before {
-            let mut none_idle_before = Duration::MAX;
-            self.windows.retain(|_, windows| {
-                let busy = busy_for(windows, now);
-                none_idle_before = none_idle_before.min(now.saturating_add(busy));
-                !busy.is_zero()
-            });
-            self.none_idle_before = none_idle_before;
+    /// The counters of a key, if it has any.
+    fn find(&mut self, agent: &Arc<str>) -> Option<&mut Vec<Counter>> {
+        let recent = self.slots.get(self.recent);
+        if !recent.is_some_and(|slot| Arc::ptr_eq(&slot.name, agent)) {
+            self.recent = *self.index.get(agent)?;
         }
-        self.windows.len() < max
+        self.slots
+            .get_mut(self.recent)
+            .map(|slot| &mut slot.counters)
     }
 
-    /// Takes up the windows of a new key, unless nothing was charged to them.
-    fn keep_if_busy(&mut self, now: Duration, call: &Call, mut fresh: Vec<Window>) {
+    /// The counters of a key, or fresh ones.
+    fn find_or<'a>(
+        &'a mut self,
+        agent: &Arc<str>,
+        fresh: &'a mut Vec<Counter>,
+        limits: &[Limit],
+    ) -> &'a mut Vec<Counter> {
+        match self.find(agent) {
+            Some(own) => own,
+            None => {
+                *fresh = empty(limits);
+                fresh
+            }
+        }
+    }
+
+    /// Whether there is room for one more key, if need be after forgetting the idle ones.
+    fn has_room(&mut self, now: Duration, max: usize) -> bool {
+        if self.slots.len() >= max && now >= self.none_idle_before {
+            let mut none_idle_before = Duration::MAX;
+            self.slots.retain_mut(|slot| {
+                let busy = busy_for(&mut slot.counters, now);
+                if let Some(busy) = busy {
+                    none_idle_before = none_idle_before.min(now.saturating_add(busy));
+                }
+                busy != Some(Duration::ZERO)
+            });
+            self.none_idle_before = none_idle_before;
+            self.index.clear();
+            let places = self.slots.iter().enumerate();
+            self.index
+                .extend(places.map(|(place, slot)| (slot.name.clone(), place)));
+        }
+        self.slots.len() < max
+    }
+
+    /// Takes up the counters of a new key, unless nothing was charged to them.
+    fn keep_if_busy(&mut self, now: Duration, call: &Call, mut fresh: Vec<Counter>) {
         let busy = busy_for(&mut fresh, now);
-        if !busy.is_zero() {
-            self.windows.insert(call.agent.clone(), fresh);
+        if busy == Some(Duration::ZERO) {
+            return;
+        }
+        self.recent = self.slots.len();
+        self.index.insert(call.agent.clone(), self.recent);
+        self.slots.push(Slot {
+            name: call.agent.clone(),
+            counters: fresh,
+        });
+        if let Some(busy) = busy {
+            self.none_idle_before = self.none_idle_before.min(now.saturating_add(busy));
+        }
+    }
+
+    /// A call of this key has settled: with the last reservation gone, the key may become idle.
+    fn settled(&mut self, now: Duration, agent: &Arc<str>) {
+        let busy = self.find(agent).and_then(|own| busy_for(own, now));
+        if let Some(busy) = busy {
             self.none_idle_before = self.none_idle_before.min(now.saturating_add(busy));
         }
     }
@@ -454,16 +607,24 @@ fn slowest(exceeded: impl Iterator<Item = Exceeded>) -> Option<Exceeded> {
     })
 }
 
-/// How long one of the windows still counts something.
-fn busy_for(windows: &mut [Window], now: Duration) -> Duration {
-    let waits = windows.iter_mut().map(|window| window.empty_in(now));
-    waits.max().unwrap_or(Duration::ZERO)
+/// How long one of the counters still counts something; `None` while something is reserved, for nobody knows.
+fn busy_for(counters: &mut [Counter], now: Duration) -> Option<Duration> {
+    if counters.iter().any(|counter| counter.reserved > 0) {
+        return None;
+    }
+    let waits = counters
+        .iter_mut()
+        .map(|counter| counter.window.empty_in(now));
+    Some(waits.max().unwrap_or(Duration::ZERO))
 }
 
-fn empty_windows(limits: &[Limit]) -> Vec<Window> {
+fn empty(limits: &[Limit]) -> Vec<Counter> {
     limits
         .iter()
-        .map(|limit| Window::new(limit.spec.window, limit.spec.max))
+        .map(|limit| Counter {
+            window: Window::new(limit.spec.window, limit.spec.max),
+            reserved: 0,
+        })
         .collect()
 }
 
@@ -517,7 +678,7 @@ mod tests {
     }
 
     fn used(ledger: &Ledger, now: Duration, agent: &str) -> Vec<u64> {
-        let usage = ledger.usage(now, agent);
+        let usage = ledger.usage(now, &agent.into());
         usage.iter().map(|usage| usage.used).collect()
     }
 
@@ -612,7 +773,7 @@ mod tests {
             tokens(Scope::PerModel(0), 0),
         ]);
         ledger.charge_request(at(0), &call("a", &[])).unwrap();
-        let refusal = ledger.admit(at(0), &call("a", &[0])).unwrap_err();
+        let refusal = ledger.admit(at(0), &call("a", &[0]), 0).unwrap_err();
         assert_eq!(refusal, Refusal::Exceeded(never(1)));
         assert_eq!(used(&ledger, at(0), "a"), [1, 0]);
     }
@@ -621,24 +782,24 @@ mod tests {
     fn the_call_that_crosses_the_budget_is_charged_and_told() {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
-        let first = ledger.admit(at(0), &call).unwrap();
-        ledger.settle(at(1), &first, 90).unwrap();
-        let second = ledger.admit(at(2), &call).unwrap();
-        assert_eq!(ledger.settle(at(31), &second, 30), Err(exceeded(0, 30)));
+        let first = ledger.admit(at(0), &call, 0).unwrap();
+        ledger.settle(at(1), first, 90).unwrap();
+        let second = ledger.admit(at(2), &call, 0).unwrap();
+        assert_eq!(ledger.settle(at(31), second, 30), Err(exceeded(0, 30)));
         assert_eq!(used(&ledger, at(31), "a"), [120]);
         // The next is refused before it leaves, until the first has left the window.
-        let refusal = ledger.admit(at(32), &call).unwrap_err();
+        let refusal = ledger.admit(at(32), &call, 0).unwrap_err();
         assert_eq!(refusal, Refusal::Exceeded(exceeded(0, 29)));
-        assert!(ledger.admit(at(61), &call).is_ok());
+        assert!(ledger.admit(at(61), &call, 0).is_ok());
     }
 
     #[test]
     fn using_up_a_budget_exactly_is_not_crossing_it() {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
-        let ticket = ledger.admit(at(0), &call).unwrap();
-        ledger.settle(at(0), &ticket, 100).unwrap();
-        let refusal = ledger.admit(at(0), &call).unwrap_err();
+        let ticket = ledger.admit(at(0), &call, 0).unwrap();
+        ledger.settle(at(0), ticket, 100).unwrap();
+        let refusal = ledger.admit(at(0), &call, 0).unwrap_err();
         assert_eq!(refusal, Refusal::Exceeded(exceeded(0, 60)));
     }
 
@@ -646,10 +807,10 @@ mod tests {
     fn calls_in_flight_are_charged_though_the_budget_is_gone() {
         let ledger = Ledger::new(vec![tokens(Scope::Global, 100)]);
         let call = call("a", &[]);
-        let tickets: Vec<_> = (0..3).map(|_| ledger.admit(at(0), &call)).collect();
+        let tickets: Vec<_> = (0..3).map(|_| ledger.admit(at(0), &call, 0)).collect();
         let settled: Vec<_> = tickets
             .into_iter()
-            .map(|ticket| ledger.settle(at(1), &ticket.unwrap(), 80))
+            .map(|ticket| ledger.settle(at(1), ticket.unwrap(), 80))
             .collect();
         assert_eq!(
             settled,
@@ -662,22 +823,22 @@ mod tests {
     fn a_call_without_usage_crosses_nothing() {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
-        let (one, two) = (ledger.admit(at(0), &call), ledger.admit(at(0), &call));
-        assert!(ledger.settle(at(0), &one.unwrap(), 101).is_err());
-        assert_eq!(ledger.settle(at(0), &two.unwrap(), 0), Ok(()));
+        let (one, two) = (ledger.admit(at(0), &call, 0), ledger.admit(at(0), &call, 0));
+        assert!(ledger.settle(at(0), one.unwrap(), 101).is_err());
+        assert_eq!(ledger.settle(at(0), two.unwrap(), 0), Ok(()));
     }
 
     #[test]
     fn absurd_usage_is_charged_without_overflow() {
         let ledger = Ledger::new(vec![tokens(Scope::Global, u64::MAX)]);
         let call = call("a", &[]);
-        let (one, two) = (ledger.admit(at(0), &call), ledger.admit(at(0), &call));
-        assert_eq!(ledger.settle(at(0), &one.unwrap(), u64::MAX), Ok(()));
-        let crossed = ledger.settle(at(1), &two.unwrap(), u64::MAX);
+        let (one, two) = (ledger.admit(at(0), &call, 0), ledger.admit(at(0), &call, 0));
+        assert_eq!(ledger.settle(at(0), one.unwrap(), u64::MAX), Ok(()));
+        let crossed = ledger.settle(at(1), two.unwrap(), u64::MAX);
         assert_eq!(crossed, Err(exceeded(0, 60)));
         assert_eq!(used(&ledger, at(1), "a"), [u64::MAX]);
-        assert!(ledger.admit(at(60), &call).is_err());
-        assert!(ledger.admit(at(61), &call).is_ok());
+        assert!(ledger.admit(at(60), &call, 0).is_err());
+        assert!(ledger.admit(at(61), &call, 0).is_ok());
     }
 
     #[test]
@@ -688,8 +849,8 @@ mod tests {
             tokens(Scope::PerModel(1), 100),
             tokens(Scope::Global, 1_000),
         ]);
-        let ticket = ledger.admit(at(0), &call("a", &[1])).unwrap();
-        ledger.settle(at(0), &ticket, 70).unwrap();
+        let ticket = ledger.admit(at(0), &call("a", &[1]), 0).unwrap();
+        ledger.settle(at(0), ticket, 70).unwrap();
         assert_eq!(used(&ledger, at(0), "a"), [1, 0, 70, 70]);
         assert_eq!(used(&ledger, at(0), "b"), [0, 0, 70, 70]);
     }
@@ -744,8 +905,8 @@ mod tests {
             limit(Scope::PerAgent, Unit::Tokens, HOUR, 10),
         ])
         .max_keys(1);
-        let ticket = ledger.admit(at(0), &call("a", &[])).unwrap();
-        ledger.settle(at(0), &ticket, 10).unwrap();
+        let ticket = ledger.admit(at(0), &call("a", &[]), 0).unwrap();
+        ledger.settle(at(0), ticket, 10).unwrap();
         let refusal = ledger.charge_request(at(3_599), &call("b", &[]));
         assert_eq!(refusal, Err(Refusal::KeysFull));
         ledger.charge_request(at(3_600), &call("b", &[])).unwrap();
@@ -767,14 +928,14 @@ mod tests {
             requests(Scope::Global, 3),
         ])
         .max_keys(1);
-        let first = ledger.admit(at(0), &call("a", &[])).unwrap();
-        let second = ledger.admit(at(0), &call("b", &[])).unwrap();
-        let third = ledger.admit(at(0), &call("c", &[])).unwrap();
-        assert!(ledger.admit(at(0), &call("d", &[])).is_err());
+        let first = ledger.admit(at(0), &call("a", &[]), 0).unwrap();
+        let second = ledger.admit(at(0), &call("b", &[]), 0).unwrap();
+        let third = ledger.admit(at(0), &call("c", &[]), 0).unwrap();
+        assert!(ledger.admit(at(0), &call("d", &[]), 0).is_err());
         // What they spent is charged all the same, beyond the cap where it must be.
-        ledger.settle(at(1), &first, 0).unwrap();
-        ledger.settle(at(1), &second, 60).unwrap();
-        ledger.settle(at(1), &third, 70).unwrap();
+        ledger.settle(at(1), first, 0).unwrap();
+        ledger.settle(at(1), second, 60).unwrap();
+        ledger.settle(at(1), third, 70).unwrap();
         assert_eq!(used(&ledger, at(1), "b"), [60, 3]);
         assert_eq!(used(&ledger, at(1), "c"), [70, 3]);
     }
@@ -798,23 +959,25 @@ mod tests {
             tokens(Scope::Global, 1_000),
             requests(Scope::PerAgent, 10),
         ]);
-        let ticket = ledger.admit(at(10), &call("a", &[])).unwrap();
-        ledger.settle(at(25), &ticket, 400).unwrap();
+        let ticket = ledger.admit(at(10), &call("a", &[]), 0).unwrap();
+        ledger.settle(at(25), ticket, 400).unwrap();
         let expected = [
             Usage {
                 limit: 0,
                 used: 400,
+                reserved: 0,
                 max: 1_000,
                 reset: at(55),
             },
             Usage {
                 limit: 1,
                 used: 1,
+                reserved: 0,
                 max: 10,
                 reset: at(40),
             },
         ];
-        assert_eq!(ledger.usage(at(30), "a"), expected);
+        assert_eq!(ledger.usage(at(30), &"a".into()), expected);
     }
 
     #[test]
@@ -827,8 +990,8 @@ mod tests {
     #[test]
     fn a_policy_without_limits_admits_everything() {
         let ledger = Ledger::new(Vec::new());
-        let ticket = ledger.admit(at(0), &call("a", &[1])).unwrap();
-        ledger.settle(at(0), &ticket, u64::MAX).unwrap();
-        assert!(ledger.usage(at(0), "a").is_empty());
+        let ticket = ledger.admit(at(0), &call("a", &[1]), 0).unwrap();
+        ledger.settle(at(0), ticket, u64::MAX).unwrap();
+        assert!(ledger.usage(at(0), &"a".into()).is_empty());
     }
 }

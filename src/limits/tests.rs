@@ -1,6 +1,7 @@
 //! The promises of this module against an oracle that is too slow and simple to be wrong, on clocks
 //! that jump; and under threads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -46,9 +47,20 @@ impl Oracle {
 
     /// By trying every moment at which something could change.
     fn wait_for(&self, now: u64, amount: u64) -> Option<u64> {
+        self.wait_beside(now, amount, 0)
+    }
+
+    /// What is reserved counts from now on at best.
+    fn wait_beside(&self, now: u64, amount: u64, reserved: u64) -> Option<u64> {
+        let settled = now + self.length;
         let expiries = self.counted.iter().map(|(at, _)| at + self.length);
-        let moments = expiries.filter(|moment| *moment > now).chain([now]);
-        let free = moments.filter(|moment| self.used(*moment) + amount <= self.max);
+        let moments = expiries
+            .filter(|moment| *moment > now)
+            .chain([now, settled]);
+        let free = moments.filter(|moment| {
+            let reserved = if *moment < settled { reserved } else { 0 };
+            self.used(*moment) + reserved + amount <= self.max
+        });
         let free = free.min().map(|moment| moment - now);
         free.filter(|_| self.max > 0)
     }
@@ -137,7 +149,7 @@ proptest! {
             step.apply(&clock);
             let now = clock.now();
             latest = latest.max(nanoseconds(now));
-            let wait = window.wait_for(now, amount);
+            let wait = window.wait_for(now, amount, 0);
             prop_assert_eq!(wait.map(nanoseconds), oracle.wait_for(latest, amount));
             prop_assert_eq!(window.used(now), oracle.used(latest));
             if wait == Some(Duration::ZERO) {
@@ -164,7 +176,7 @@ proptest! {
             window.add(now, amount);
             oracle.add(latest, amount);
             prop_assert_eq!(window.used(now), oracle.used(latest));
-            let wait = window.wait_for(now, 1);
+            let wait = window.wait_for(now, 1, 0);
             prop_assert_eq!(wait.map(nanoseconds), oracle.wait_for(latest, 1));
         }
     }
@@ -185,7 +197,7 @@ proptest! {
             let used = window.used(now);
             prop_assert!(used >= oracle.used(latest));
             prop_assert!(used <= oracle.used_within(latest, length + length / 1_024));
-            match window.wait_for(now, amount) {
+            match window.wait_for(now, amount, 0) {
                 Some(Duration::ZERO) => {
                     window.add(now, amount);
                     oracle.add(latest, amount);
@@ -221,14 +233,14 @@ proptest! {
             clock.set(clock.now().max(latest(&arrivals)));
             window
         };
-        let Some(wait) = fill().wait_for(clock.now(), amount) else {
+        let Some(wait) = fill().wait_for(clock.now(), amount, 0) else {
             prop_assert!(amount > max);
             return Ok(());
         };
         let then = clock.now() + wait;
-        prop_assert_eq!(fill().wait_for(then, amount), Some(Duration::ZERO));
+        prop_assert_eq!(fill().wait_for(then, amount, 0), Some(Duration::ZERO));
         if !wait.is_zero() {
-            prop_assert_eq!(fill().wait_for(then - NANOSECOND, amount), Some(NANOSECOND));
+            prop_assert_eq!(fill().wait_for(then - NANOSECOND, amount, 0), Some(NANOSECOND));
         }
     }
 
@@ -249,17 +261,36 @@ proptest! {
             let call = Call { agent: AGENTS[agent].into(), models: models.into() };
             match operation {
                 Operation::Admit => {
-                    let expected = oracles.room(latest, &call, &[Unit::Requests, Unit::Tokens]);
-                    let admitted = ledger.admit(now, &call);
+                    let expected = oracles.room(latest, &call, tokens);
+                    let admitted = ledger.admit(now, &call, tokens);
                     prop_assert_eq!(admitted.as_ref().map(|_| ()).map_err(|e| *e), expected);
                     if let Ok(ticket) = admitted {
                         oracles.charge(latest, &call, Unit::Requests, 1);
+                        oracles.reserve(&call, tokens);
+                        tickets.push((ticket, call));
+                    }
+                }
+                Operation::Extend => {
+                    if let Some((mut ticket, call)) = tickets.pop() {
+                        let before = ticket.reserved();
+                        let extended = ledger.extend(now, &mut ticket, tokens);
+                        let room = oracles.left(latest, &call);
+                        match room {
+                            Err(exceeded) => prop_assert_eq!(extended, Err(exceeded)),
+                            Ok(room) => {
+                                prop_assert_eq!(extended, Ok(()));
+                                let granted = room.min(tokens);
+                                prop_assert_eq!(ticket.reserved(), before + granted);
+                                oracles.reserve(&call, granted);
+                            }
+                        }
                         tickets.push((ticket, call));
                     }
                 }
                 Operation::Settle => {
                     if let Some((ticket, call)) = tickets.pop() {
-                        let settled = ledger.settle(now, &ticket, tokens);
+                        oracles.release(&call, ticket.reserved());
+                        let settled = ledger.settle(now, ticket, tokens);
                         let crossed = oracles.charge(latest, &call, Unit::Tokens, tokens);
                         prop_assert_eq!(settled.err(), crossed);
                     }
@@ -271,8 +302,9 @@ proptest! {
             }
             // Also shows the ledger the time when nothing was left to settle.
             for (index, agent) in AGENTS.iter().enumerate() {
-                let usage = ledger.usage(now, agent);
-                let used: Vec<_> = usage.iter().map(|Usage { used, .. }| *used).collect();
+                let usage = ledger.usage(now, &Arc::from(*agent));
+                let used: Vec<_> =
+                    usage.iter().map(|Usage { used, reserved, .. }| (*used, *reserved)).collect();
                 prop_assert_eq!(used, oracles.used(latest, index));
             }
         }
@@ -305,7 +337,10 @@ fn a_thousand_concurrent_calls_fill_a_limit_of_a_hundred_exactly() {
                         agent: AGENTS[(thread + n) % AGENTS.len()].into(),
                         models: [].into(),
                     };
-                    if ledger.admit(Duration::from_millis(n as u64), &call).is_ok() {
+                    if ledger
+                        .admit(Duration::from_millis(n as u64), &call, 0)
+                        .is_ok()
+                    {
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -314,7 +349,7 @@ fn a_thousand_concurrent_calls_fill_a_limit_of_a_hundred_exactly() {
     });
     assert_eq!(admitted.into_inner(), 100);
     let now = Duration::from_secs(1);
-    let own = AGENTS.map(|agent| ledger.usage(now, agent)[1].used);
+    let own = AGENTS.map(|agent| ledger.usage(now, &agent.into())[1].used);
     assert_eq!(own.iter().sum::<u64>(), 100);
     assert!(own.iter().all(|used| *used <= 40));
 }
@@ -335,13 +370,63 @@ fn settlements_from_many_threads_add_up() {
                     models: [].into(),
                 };
                 for _ in 0..100 {
-                    let ticket = ledger.admit(Duration::ZERO, &call).unwrap();
-                    ledger.settle(Duration::ZERO, &ticket, 7).unwrap();
+                    let ticket = ledger.admit(Duration::ZERO, &call, 900).unwrap();
+                    ledger.settle(Duration::ZERO, ticket, 7).unwrap();
                 }
             });
         }
     });
-    assert_eq!(ledger.usage(Duration::ZERO, "a")[0].used, 7_000);
+    let usage = &ledger.usage(Duration::ZERO, &"a".into())[0];
+    assert_eq!((usage.used, usage.reserved), (7_000, 0));
+}
+
+/// A limit of tokens that all calls share.
+fn tokens(max: u64) -> Ledger {
+    Ledger::new(vec![LimitSpec {
+        scope: Scope::Global,
+        unit: Unit::Tokens,
+        window: Duration::from_secs(60),
+        max,
+    }])
+}
+
+#[test]
+fn a_thousand_concurrent_reservations_never_exceed_the_budget() {
+    let ledger = tokens(1_000);
+    let spent = AtomicUsize::new(0);
+    let check = |ledger: &Ledger| {
+        let usage = &ledger.usage(Duration::ZERO, &"a".into())[0];
+        assert!(usage.used + usage.reserved <= 1_000);
+    };
+    thread::scope(|scope| {
+        for thread in 0..10 {
+            let (ledger, spent) = (&ledger, &spent);
+            scope.spawn(move || {
+                let call = Call {
+                    agent: "a".into(),
+                    models: [].into(),
+                };
+                for n in 0..100_usize {
+                    let Ok(mut ticket) = ledger.admit(Duration::ZERO, &call, 30) else {
+                        continue;
+                    };
+                    check(ledger);
+                    let _ = ledger.extend(Duration::ZERO, &mut ticket, 5);
+                    check(ledger);
+                    // Most use less than was reserved, and none more.
+                    let tokens = (thread + n) % 30;
+                    spent.fetch_add(tokens, Ordering::Relaxed);
+                    ledger
+                        .settle(Duration::ZERO, ticket, tokens as u64)
+                        .unwrap();
+                    check(ledger);
+                }
+            });
+        }
+    });
+    let usage = &ledger.usage(Duration::ZERO, &"a".into())[0];
+    assert_eq!(usage.reserved, 0);
+    assert_eq!(usage.used, spent.into_inner() as u64);
 }
 
 fn latest(arrivals: &[(Move, u64)]) -> Duration {
@@ -359,6 +444,7 @@ const LONGEST: u64 = 5_000;
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Admit,
+    Extend,
     Settle,
     ChargeTokens,
 }
@@ -366,6 +452,7 @@ enum Operation {
 fn operations() -> impl Strategy<Value = (Operation, usize, Vec<usize>, u64)> {
     let operation = prop_oneof![
         3 => Just(Operation::Admit),
+        1 => Just(Operation::Extend),
         2 => Just(Operation::Settle),
         1 => Just(Operation::ChargeTokens),
     ];
@@ -394,6 +481,7 @@ fn specs() -> impl Strategy<Value = LimitSpec> {
 struct Oracles {
     limits: Vec<LimitSpec>,
     counted: Vec<[Oracle; AGENTS.len()]>,
+    reserved: Vec<[u64; AGENTS.len()]>,
     /// The keys that the ledger should be tracking.
     keys: Vec<usize>,
 }
@@ -405,6 +493,7 @@ impl Oracles {
             .map(|limit| AGENTS.map(|_| Oracle::new(nanoseconds(limit.window), limit.max)));
         Self {
             counted: counted.collect(),
+            reserved: vec![[0; AGENTS.len()]; limits.len()],
             limits,
             keys: Vec::new(),
         }
@@ -432,12 +521,49 @@ impl Oracles {
 
     fn is_busy(&self, now: u64, agent: usize) -> bool {
         let own = (0..self.limits.len()).filter(|limit| self.is_own(*limit));
-        own.map(|limit| self.counted[limit][agent].used(now))
+        own.map(|limit| self.counted[limit][agent].used(now) + self.reserved[limit][agent])
             .any(|used| used > 0)
     }
 
+    fn governing_tokens(&self, call: &Call) -> Vec<(usize, usize)> {
+        let mut governing = self.governing(call);
+        governing.retain(|(limit, _)| self.limits[*limit].unit == Unit::Tokens);
+        governing
+    }
+
+    fn reserve(&mut self, call: &Call, tokens: u64) {
+        for (limit, place) in self.governing_tokens(call) {
+            let amount = tokens.min(self.limits[limit].max);
+            self.reserved[limit][place] += amount;
+            if amount > 0 && self.is_own(limit) && !self.keys.contains(&place) {
+                self.keys.push(place);
+            }
+        }
+    }
+
+    fn release(&mut self, call: &Call, tokens: u64) {
+        for (limit, place) in self.governing_tokens(call) {
+            self.reserved[limit][place] -= tokens.min(self.limits[limit].max);
+        }
+    }
+
+    /// How much every limit has left beside what is used and reserved.
+    fn left(&self, now: u64, call: &Call) -> Result<u64, Exceeded> {
+        let (mut left, mut slowest) = (u64::MAX, None);
+        for (limit, place) in self.governing_tokens(call) {
+            let (oracle, reserved) = (&self.counted[limit][place], self.reserved[limit][place]);
+            let room = oracle.max.saturating_sub(oracle.used(now) + reserved);
+            left = left.min(room);
+            if room == 0 {
+                let wait = oracle.wait_beside(now, 1, reserved);
+                slowest = Some(slower(slowest, limit, wait));
+            }
+        }
+        slowest.map_or(Ok(left), Err)
+    }
+
     /// The ledger under test tracks two keys: a third finds room only if one of them is idle.
-    fn room(&mut self, now: u64, call: &Call, units: &[Unit]) -> Result<(), Refusal> {
+    fn room(&mut self, now: u64, call: &Call, estimate: u64) -> Result<(), Refusal> {
         let has_own = (0..self.limits.len()).any(|limit| self.is_own(limit));
         if has_own && !self.keys.contains(&index_of(call)) && self.keys.len() >= 2 {
             let mut keys = std::mem::take(&mut self.keys);
@@ -449,10 +575,13 @@ impl Oracles {
         }
         let mut slowest: Option<Exceeded> = None;
         for (limit, place) in self.governing(call) {
-            if !units.contains(&self.limits[limit].unit) {
-                continue;
-            }
-            let wait = self.counted[limit][place].wait_for(now, 1);
+            let spec = &self.limits[limit];
+            let asked = match spec.unit {
+                Unit::Requests => 1,
+                Unit::Tokens => estimate.min(spec.max).max(1),
+            };
+            let reserved = self.reserved[limit][place];
+            let wait = self.counted[limit][place].wait_beside(now, asked, reserved);
             if wait != Some(0) {
                 slowest = Some(slower(slowest, limit, wait));
             }
@@ -470,15 +599,22 @@ impl Oracles {
                 let oracle = &mut self.counted[limit][place];
                 oracle.add(now, amount);
                 if oracle.used(now) > oracle.max {
-                    slowest = Some(slower(slowest, limit, oracle.wait_for(now, 1)));
+                    let wait = oracle.wait_beside(now, 1, self.reserved[limit][place]);
+                    slowest = Some(slower(slowest, limit, wait));
                 }
             }
         }
         slowest
     }
 
-    fn used(&self, now: u64, agent: usize) -> Vec<u64> {
-        let used = |limit| self.counted[limit][self.place(limit, agent)].used(now);
+    fn used(&self, now: u64, agent: usize) -> Vec<(u64, u64)> {
+        let used = |limit| {
+            let place = self.place(limit, agent);
+            (
+                self.counted[limit][place].used(now),
+                self.reserved[limit][place],
+            )
+        };
         (0..self.limits.len()).map(used).collect()
     }
 }

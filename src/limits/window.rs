@@ -71,14 +71,20 @@ impl Window {
         self.used > self.max.into()
     }
 
-    /// How long after `now` there is room for `amount`, if nothing is added until then: zero if there
-    /// is room at once, `None` if there never is, because the amount is above the maximum or the
+    /// How long after `now` there is room for `amount` beside what is `reserved`, if nothing else is added until then:
+    /// zero if there is room at once, `None` if there never is, because the amount is above the maximum or the
     /// maximum is zero.
     ///
-    /// The wait is exact: one nanosecond less and there is no room yet. It begins at the latest time
-    /// seen, if that is later than `now`. Walks the log as far as entries have to leave, which for one
-    /// request is one entry.
-    pub(crate) fn wait_for(&mut self, now: Duration, amount: u64) -> Option<Duration> {
+    /// The wait is exact without reservations: one nanosecond less and there is no room yet. With them it is the
+    /// earliest if none settles at less than it reserved: it then counts from now on at best. It begins at the latest
+    /// time seen, if that is later than `now`. Walks the log as far as entries have to leave, which for one request is
+    /// one entry.
+    pub(crate) fn wait_for(
+        &mut self,
+        now: Duration,
+        amount: u64,
+        reserved: u64,
+    ) -> Option<Duration> {
         self.advance(now);
         if amount > self.max || self.max == 0 {
             return None;
@@ -86,7 +92,11 @@ impl Window {
         let mut excess = self
             .used
             .saturating_add(amount.into())
+            .saturating_add(reserved.into())
             .saturating_sub(self.max.into());
+        if excess == 0 {
+            return Some(Duration::ZERO);
+        }
         let mut wait = 0;
         for entry in &self.log {
             if excess == 0 {
@@ -95,7 +105,18 @@ impl Window {
             excess = excess.saturating_sub(entry.amount.into());
             wait = self.remaining(entry);
         }
+        if excess > 0 {
+            wait = self.length;
+        }
         Some(Duration::from_nanos(wait))
+    }
+
+    /// How much fits in beside what is `reserved`.
+    pub(crate) fn room(&mut self, now: Duration, reserved: u64) -> u64 {
+        self.advance(now);
+        let taken = self.used.saturating_add(reserved.into());
+        let room = u128::from(self.max).saturating_sub(taken);
+        u64::try_from(room).unwrap_or(u64::MAX)
     }
 
     /// How long after `now` nothing counts any more, if nothing is added until then; zero if nothing
@@ -209,12 +230,12 @@ mod tests {
     fn ten_a_minute_lets_ten_through_at_once_and_refuses_the_eleventh() {
         let mut window = Window::new(MINUTE, 10);
         for _ in 0..10 {
-            assert_eq!(window.wait_for(seconds(5), 1), Some(Duration::ZERO));
+            assert_eq!(window.wait_for(seconds(5), 1, 0), Some(Duration::ZERO));
             window.add(seconds(5), 1);
         }
         assert_eq!(window.used(seconds(5)), 10);
-        assert_eq!(window.wait_for(seconds(5), 1), Some(MINUTE));
-        assert_eq!(window.wait_for(seconds(50), 1), Some(seconds(15)));
+        assert_eq!(window.wait_for(seconds(5), 1, 0), Some(MINUTE));
+        assert_eq!(window.wait_for(seconds(50), 1, 0), Some(seconds(15)));
     }
 
     #[test]
@@ -223,11 +244,11 @@ mod tests {
         window.add(seconds(7), 1);
         assert_eq!(window.used(seconds(67) - NANOSECOND), 1);
         assert_eq!(
-            window.wait_for(seconds(67) - NANOSECOND, 1),
+            window.wait_for(seconds(67) - NANOSECOND, 1, 0),
             Some(NANOSECOND)
         );
         assert_eq!(window.used(seconds(67)), 0);
-        assert_eq!(window.wait_for(seconds(67), 1), Some(Duration::ZERO));
+        assert_eq!(window.wait_for(seconds(67), 1, 0), Some(Duration::ZERO));
     }
 
     #[test]
@@ -236,7 +257,7 @@ mod tests {
         for _ in 0..10 {
             window.add(seconds(59), 1);
         }
-        assert_eq!(window.wait_for(seconds(61), 1), Some(seconds(58)));
+        assert_eq!(window.wait_for(seconds(61), 1, 0), Some(seconds(58)));
     }
 
     #[test]
@@ -245,17 +266,17 @@ mod tests {
         window.add(seconds(0), 4);
         window.add(seconds(10), 4);
         window.add(seconds(20), 2);
-        assert_eq!(window.wait_for(seconds(30), 4), Some(seconds(30)));
-        assert_eq!(window.wait_for(seconds(30), 5), Some(seconds(40)));
-        assert_eq!(window.wait_for(seconds(30), 10), Some(seconds(50)));
-        assert_eq!(window.wait_for(seconds(30), 11), None);
+        assert_eq!(window.wait_for(seconds(30), 4, 0), Some(seconds(30)));
+        assert_eq!(window.wait_for(seconds(30), 5, 0), Some(seconds(40)));
+        assert_eq!(window.wait_for(seconds(30), 10, 0), Some(seconds(50)));
+        assert_eq!(window.wait_for(seconds(30), 11, 0), None);
     }
 
     #[test]
     fn a_maximum_of_zero_never_has_room() {
         let mut window = Window::new(MINUTE, 0);
-        assert_eq!(window.wait_for(seconds(1_000), 1), None);
-        assert_eq!(window.wait_for(seconds(1_000), 0), None);
+        assert_eq!(window.wait_for(seconds(1_000), 1, 0), None);
+        assert_eq!(window.wait_for(seconds(1_000), 0, 0), None);
         assert!(!window.is_exceeded(seconds(1_000)));
     }
 
@@ -263,7 +284,7 @@ mod tests {
     fn a_clock_that_jumps_back_frees_nothing() {
         let mut window = Window::new(MINUTE, 1);
         window.add(seconds(100), 1);
-        assert_eq!(window.wait_for(seconds(10), 1), Some(MINUTE));
+        assert_eq!(window.wait_for(seconds(10), 1, 0), Some(MINUTE));
         // What is added during the jump counts from the latest time seen, too.
         window.add(seconds(20), 1);
         assert_eq!(window.used(seconds(160) - NANOSECOND), 2);
@@ -286,8 +307,8 @@ mod tests {
         window.add(seconds(30), 60);
         assert!(window.is_exceeded(seconds(30)));
         assert_eq!(window.used(seconds(30)), 150);
-        assert_eq!(window.wait_for(seconds(30), 1), Some(seconds(30)));
-        assert_eq!(window.wait_for(seconds(30), 41), Some(MINUTE));
+        assert_eq!(window.wait_for(seconds(30), 1, 0), Some(seconds(30)));
+        assert_eq!(window.wait_for(seconds(30), 41, 0), Some(MINUTE));
     }
 
     #[test]
@@ -307,7 +328,7 @@ mod tests {
                 window.add(seconds(second), u64::MAX);
             }
             assert_eq!(window.used(seconds(3)), u64::MAX);
-            let until_one_fits = window.wait_for(seconds(3), 1);
+            let until_one_fits = window.wait_for(seconds(3), 1, 0);
             assert_eq!(until_one_fits, Some(seconds(59)), "limit {max}");
             assert_eq!(window.used(seconds(61)), u64::MAX);
             assert_eq!(window.used(seconds(62)), 0);
@@ -320,14 +341,14 @@ mod tests {
         window.add(Duration::MAX, 5);
         window.add(Duration::MAX, 5);
         assert_eq!(window.used(Duration::MAX), 10);
-        assert_ne!(window.wait_for(Duration::MAX, 5), Some(Duration::ZERO));
+        assert_ne!(window.wait_for(Duration::MAX, 5, 0), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_length_of_zero_still_counts_an_instant() {
         let mut window = Window::new(Duration::ZERO, 1);
         window.add(seconds(1), 1);
-        assert_eq!(window.wait_for(seconds(1), 1), Some(NANOSECOND));
+        assert_eq!(window.wait_for(seconds(1), 1, 0), Some(NANOSECOND));
     }
 
     #[test]
@@ -349,7 +370,7 @@ mod tests {
         assert_eq!(window.log.len(), 1);
         let late = Duration::from_nanos(1_025 * 1_000);
         assert_eq!(
-            window.wait_for(Duration::ZERO, 1),
+            window.wait_for(Duration::ZERO, 1, 0),
             Some(late - Duration::from_nanos(1_000))
         );
         assert_eq!(window.used(late - NANOSECOND), 2_000);
@@ -381,7 +402,7 @@ mod tests {
     fn a_steady_window_reuses_its_memory() {
         let mut window = Window::new(MINUTE, 60);
         for second in 0..600 {
-            assert_eq!(window.wait_for(seconds(second), 1), Some(Duration::ZERO));
+            assert_eq!(window.wait_for(seconds(second), 1, 0), Some(Duration::ZERO));
             window.add(seconds(second), 1);
         }
         assert_eq!(window.log.capacity(), 64);
