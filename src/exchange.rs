@@ -24,12 +24,18 @@ use crate::wire::endpoint::{Class, Endpoint, Format, Request};
 use crate::wire::error::WireError;
 use crate::wire::event::EventReader;
 use crate::wire::json::Scratch;
-use crate::wire::request::{self as body, RequestFacts, text_tokens};
+use crate::wire::request::{self as body, RequestFacts};
+use crate::wire::splice;
 use crate::wire::tool::Tool;
 use crate::wire::{batch, multipart};
 
+/// A stream that outgrows its reservation asks for at least so many tokens more.
+const EXTENSION: u64 = 256;
 /// A call that names more tools than this is told with the first ones.
 const MAX_TOLD_TOOLS: usize = 64;
+
+/// What says of a body that it is as it was, which one that was written into isn't.
+const BODY_DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
 
 /// What to do with an answer, judged by its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +61,18 @@ pub(crate) struct Exchange {
     model: Option<String>,
     /// The tools to be told: declared, then called.
     tools: Vec<String>,
+    /// Whose limits count; `None` is the policy's agent.
+    agent: Option<Arc<str>>,
     prompt_tokens: u64,
     choices: u64,
+    /// The request itself caps the answer's tokens.
+    capped: bool,
+    /// Bytes of text up to which the answer can't have outgrown its reservation.
+    allowance: u64,
+    /// The host takes `stream_options`.
+    may_ask_for_usage: bool,
+    /// The stream was asked for its usage, and not by the client.
+    hides_usage: bool,
     /// The first violation, refused or observed.
     violation: Option<PolicyViolation>,
     /// Held from admission to settlement.
@@ -87,8 +103,13 @@ impl Exchange {
             boundary: None,
             model: None,
             tools: Vec::new(),
+            agent: None,
             prompt_tokens: 0,
             choices: 1,
+            capped: false,
+            allowance: u64::MAX,
+            may_ask_for_usage: false,
+            hides_usage: false,
             violation: None,
             ticket: None,
             sent: false,
@@ -118,6 +139,19 @@ impl Exchange {
 
     pub(crate) fn set_boundary(&mut self, head: &request::Parts) {
         self.boundary = form_boundary(&head.headers).map(str::to_owned);
+    }
+
+    pub(crate) fn set_payer(&mut self, agent: Option<Arc<str>>) {
+        self.agent = agent;
+    }
+
+    pub(crate) fn set_may_ask_for_usage(&mut self) {
+        self.may_ask_for_usage = true;
+    }
+
+    fn agent(&self) -> &Arc<str> {
+        let policy = self.governor.enforcer.agent();
+        self.agent.as_ref().unwrap_or(policy)
     }
 
     /// The most bytes of a request's body to collect. Without blocking nothing is refused, whatever its size: the
@@ -169,8 +203,8 @@ impl Exchange {
         self.told = true;
     }
 
-    /// Judges and admits a request by its body.
-    pub(crate) fn request(&mut self, body: &[u8]) -> Result<(), PolicyViolation> {
+    /// Judges and admits a request by its body; returns the body to send in its place, where that differs.
+    pub(crate) fn request(&mut self, body: &[u8]) -> Result<Option<Bytes>, PolicyViolation> {
         let several = match self.read_request(body) {
             Ok(several) => several,
             Err(error) => {
@@ -182,7 +216,7 @@ impl Exchange {
             }
         };
         for facts in &several {
-            self.note(facts);
+            self.note(facts, body);
         }
         let governor = self.governor.clone();
         let class = self.endpoint.as_ref().map(|endpoint| endpoint.class);
@@ -205,20 +239,12 @@ impl Exchange {
                 self.decide_request(violation)?;
             }
         }
+        let mut asking = None;
         if class == Some(Class::Model) {
-            let named = several
-                .iter()
-                .flat_map(|facts| facts.model.iter().chain(&facts.more_models));
-            let models = deployment
-                .as_deref()
-                .into_iter()
-                .chain(named.map(String::as_str));
-            let (ticket, admitted) =
-                governor
-                    .enforcer
-                    .admit(self.started, governor.enforcer.agent(), models, 0);
-            self.ticket = ticket;
-            admitted.or_else(|violation| self.decide_request(violation))?;
+            self.admit(&several, deployment.as_deref())?;
+            asking = several
+                .first()
+                .and_then(|facts| self.ask_for_usage(facts, body));
         }
         let verdict = if self.unread {
             Verdict::NotInspected
@@ -227,7 +253,70 @@ impl Exchange {
         };
         self.tell(Phase::Request, verdict, None);
         self.sent = true;
-        Ok(())
+        Ok(asking)
+    }
+
+    /// Counts the call and reserves what it may cost.
+    fn admit(
+        &mut self,
+        several: &[RequestFacts],
+        deployment: Option<&str>,
+    ) -> Result<(), PolicyViolation> {
+        let governor = self.governor.clone();
+        let named = several
+            .iter()
+            .flat_map(|facts| facts.model.iter().chain(&facts.more_models));
+        let models = deployment.into_iter().chain(named.map(String::as_str));
+        let accounting = &governor.accounting;
+        let reserves = accounting.reserves && governor.enforcer.limits_tokens();
+        let estimate = if reserves {
+            let output = |facts| accounting.output_tokens(facts);
+            let output = match self.generates_text() {
+                true => several.iter().map(output).fold(0, u64::saturating_add),
+                false => 0,
+            };
+            self.prompt_tokens.saturating_add(output)
+        } else {
+            0
+        };
+        let (ticket, admitted) =
+            governor
+                .enforcer
+                .admit(self.started, self.agent(), models, estimate);
+        if let Some(ticket) = &ticket
+            && reserves
+        {
+            self.capped = several.iter().any(|facts| facts.output_cap.is_some());
+            self.allowance = ticket.reserved().saturating_sub(self.prompt_tokens);
+        }
+        self.ticket = ticket;
+        admitted.or_else(|violation| self.decide_request(violation))
+    }
+
+    /// The answer is as long as the model likes.
+    fn generates_text(&self) -> bool {
+        let path = self.endpoint.as_ref().map(|endpoint| endpoint.path);
+        !matches!(path, Some("/embeddings" | "/moderations"))
+    }
+
+    /// The body by which a stream reports its usage although the client didn't ask, if its tokens are limited.
+    fn ask_for_usage(&mut self, facts: &RequestFacts, body: &[u8]) -> Option<Bytes> {
+        let wanted = facts.stream
+            && self.may_ask_for_usage
+            && self.format() == Format::Chat
+            && self.governor.blocks()
+            && self.governor.accounting.asks_for_usage
+            && self.governor.enforcer.limits_tokens();
+        let asking = wanted
+            .then(|| splice::ask_for_usage(body, facts.usage_asked))
+            .flatten();
+        self.hides_usage = asking.is_some();
+        asking
+    }
+
+    /// An event that reports usage alone is one that the client didn't ask for.
+    pub(crate) const fn hides_usage(&self) -> bool {
+        self.hides_usage
     }
 
     /// What the body asks for: one request, or each line of a batch.
@@ -299,7 +388,7 @@ impl Exchange {
     }
 
     /// Keeps what a later decision or the audit needs of a request.
-    fn note(&mut self, facts: &RequestFacts) {
+    fn note(&mut self, facts: &RequestFacts, body: &[u8]) {
         if self.model.is_none() {
             self.model.clone_from(&facts.model);
         }
@@ -309,7 +398,8 @@ impl Exchange {
         for server in &facts.mcp {
             self.note_tool(&Tool::mcp(&server.label, None).name);
         }
-        self.prompt_tokens = self.prompt_tokens.saturating_add(facts.prompt_tokens());
+        let prompt = self.governor.accounting.prompt_tokens(facts, body);
+        self.prompt_tokens = self.prompt_tokens.saturating_add(prompt);
         let reads = |endpoint: &Endpoint| endpoint.class == Class::Output;
         self.choices = if self.endpoint.as_ref().is_some_and(reads) {
             // They were asked for when the answer was made.
@@ -335,6 +425,11 @@ impl Exchange {
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         );
+        if self.hides_usage {
+            for digest in BODY_DIGESTS {
+                head.headers.remove(digest);
+            }
+        }
         // The body is whole by now: nothing is left to wait for or to send in pieces.
         head.headers.remove(header::EXPECT);
         let pieces = head.version != Version::HTTP_2
@@ -498,9 +593,41 @@ impl Exchange {
         self.text = reader.text();
     }
 
-    /// As [`progress`](Self::progress), after an event that brought nothing but text.
-    pub(crate) const fn spoken(&mut self, text: u64) {
+    /// As [`progress`](Self::progress), after an event that brought nothing but text. An answer that outgrows its
+    /// reservation where nothing is left ends here.
+    #[inline]
+    pub(crate) fn spoken(&mut self, text: u64) -> Result<(), PolicyViolation> {
         self.text = text;
+        if text <= self.allowance {
+            return Ok(());
+        }
+        self.outgrown()
+    }
+
+    /// Reserves more for an answer that needs it.
+    #[cold]
+    fn outgrown(&mut self) -> Result<(), PolicyViolation> {
+        let governor = self.governor.clone();
+        let Some(ticket) = &mut self.ticket else {
+            self.allowance = u64::MAX;
+            return Ok(());
+        };
+        let output = governor.accounting.surely_generated(self.text, self.capped);
+        let needed = self.prompt_tokens.saturating_add(output);
+        let missing = needed.saturating_sub(ticket.reserved());
+        if missing > 0 && governor.accounting.cuts {
+            let more = missing.max(EXTENSION);
+            let enforcer = &governor.enforcer;
+            if let Err(violation) = enforcer.extend(enforcer.now(), ticket, more) {
+                // Observed once; where nothing is refused, nothing more is to be said.
+                self.allowance = u64::MAX;
+                return self.refuse_answer(violation);
+            }
+        }
+        // A token has at least one byte, so less text than this can't need more than is reserved.
+        let left = ticket.reserved().saturating_sub(needed);
+        self.allowance = self.text.saturating_add(left);
+        Ok(())
     }
 
     /// The answer says that it is whole: charges it. The call that crosses a budget doesn't deliver its answer.
@@ -531,6 +658,7 @@ impl Exchange {
         };
         self.charged = tokens.unwrap_or_else(|| self.tokens());
         let enforcer = &self.governor.enforcer;
+        self.allowance = u64::MAX;
         enforcer.settle(enforcer.now(), ticket, self.charged)
     }
 
@@ -543,7 +671,7 @@ impl Exchange {
             // An answer that came was never free.
             None => self
                 .prompt_tokens
-                .saturating_add(text_tokens(self.text))
+                .saturating_add(self.governor.accounting.estimate.output_tokens(self.text))
                 .max(1),
         }
     }
@@ -578,7 +706,7 @@ impl Exchange {
         Decision {
             phase,
             verdict,
-            agent: enforcer.policy().agent(),
+            agent: self.agent(),
             endpoint: name.as_deref().unwrap_or_default(),
             model: self.model.as_deref(),
             tools: &self.tools,
@@ -594,7 +722,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.sent {
+        if !self.sent {
+            // Nothing was sent: what was reserved is free again.
+            let _ = self.settle(Some(0));
+        } else {
             // Whoever leaves early pays for the prompt and for what was seen of the answer.
             self.finish_with(
                 None,

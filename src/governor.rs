@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap};
 use http::{Method, request};
 
+use crate::accounting::Accounting;
 use crate::audit::OnDecision;
 use crate::enforcer::{Mode, Openings, PolicyEnforcer};
 use crate::exchange::Exchange;
@@ -58,6 +59,7 @@ pub(crate) struct Governor {
     /// Hosts that are no providers: the network rules alone judge them.
     pub(crate) plain_hosts: Vec<DomainPattern>,
     pub(crate) openings: Openings,
+    pub(crate) accounting: Accounting,
     pub(crate) on_decision: Option<OnDecision>,
     /// Events are read without the fast way, as the reference that it is compared with.
     #[cfg(fuzzing)]
@@ -84,6 +86,7 @@ impl fmt::Debug for Governor {
             .field("opened", &self.opened)
             .field("plain_hosts", &self.plain_hosts)
             .field("openings", &self.openings)
+            .field("accounting", &self.accounting)
             .finish_non_exhaustive()
     }
 }
@@ -98,6 +101,7 @@ impl Governor {
             opened: Vec::new(),
             plain_hosts: Vec::new(),
             openings: Openings::default(),
+            accounting: Accounting::default(),
             on_decision: None,
             #[cfg(fuzzing)]
             slow: false,
@@ -118,12 +122,22 @@ impl Governor {
                 Err(lost) => (None, Some(lost)),
             };
         let mut exchange = Exchange::new(self.clone(), started, found);
+        let payer = self
+            .accounting
+            .agent(head)
+            .map(|agent| exchange.set_payer(agent));
+        if let Err(violation) = payer.or_else(|violation| exchange.decide_request(violation)) {
+            return Begin::Refuse(violation);
+        }
         if let Err(violation) = network.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
         match self.judge_head(head, exchange.endpoint(), lost) {
             Ok(true) => {
                 exchange.set_boundary(head);
+                if !matches_host(head, &self.accounting.no_stream_options) {
+                    exchange.set_may_ask_for_usage();
+                }
                 Begin::Read(Box::new(exchange))
             }
             Ok(false) => {
@@ -193,7 +207,7 @@ impl Governor {
         {
             return Err(unreadable("a header overrides the request's method"));
         }
-        if self.is_plain_host(head) {
+        if matches_host(head, &self.plain_hosts) {
             let provider = match found {
                 Some(endpoint) => endpoint.class != Class::Neutral,
                 None => endpoint::resembles(head.method.as_str(), head.uri.path(), &self.bases),
@@ -228,14 +242,11 @@ impl Governor {
             (_, request) => judge_body_headers(&head.headers, request).map(|()| true),
         }
     }
+}
 
-    fn is_plain_host(&self, head: &request::Parts) -> bool {
-        head.uri.host().is_some_and(|host| {
-            self.plain_hosts
-                .iter()
-                .any(|pattern| pattern.matches_host(host))
-        })
-    }
+fn matches_host(head: &request::Parts, patterns: &[DomainPattern]) -> bool {
+    let host = head.uri.host();
+    host.is_some_and(|host| patterns.iter().any(|pattern| pattern.matches_host(host)))
 }
 
 /// Whether a `host` header and a URI's authority are the same place.

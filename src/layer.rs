@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
+use crate::accounting::{AgentKey, EstimateTokens};
 use crate::audit::Decision;
 use crate::enforcer::PolicyEnforcer;
 use crate::governor::Governor;
@@ -118,14 +119,8 @@ impl SekuireLayer {
     /// hosts, such as a URL, opens nothing.
     #[must_use]
     pub fn plain_hosts<H: AsRef<str>>(self, hosts: impl IntoIterator<Item = H>) -> Self {
-        self.with(|governor| {
-            for host in hosts {
-                match DomainPattern::parse(host.as_ref()) {
-                    Some(pattern) => governor.plain_hosts.push(pattern),
-                    None => tracing::error!(target: "tower_sekuire", "an entry of `plain_hosts` is no host and opens nothing"),
-                }
-            }
-        })
+        let hosts = patterns(hosts, "plain_hosts");
+        self.with(|governor| governor.plain_hosts.extend(hosts))
     }
 
     /// Lets requests use what is stored at the server under this id: a prompt, an agent, a workflow. It brings a
@@ -185,6 +180,79 @@ impl SekuireLayer {
         self.with(|governor| governor.caps.event = bytes)
     }
 
+    /// Which agent a request counts for, in limits `per_agent`; `None` is the agent of an [`AgentKey`] among the
+    /// request's extensions, or else the policy's.
+    ///
+    /// A header that anyone may set is advisory: who chooses the key chooses the budget.
+    ///
+    /// ```
+    /// use tower_sekuire::{AgentKey, Policy, SekuireLayer};
+    ///
+    /// let policy = Policy::from_yaml("rate_limits: { per_agent: { requests_per_minute: 10 } }")?;
+    /// let layer = SekuireLayer::new(policy).agent_key(|request| {
+    ///     let team = request.headers.get("x-team")?.to_str().ok()?;
+    ///     Some(AgentKey::new(team))
+    /// });
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn agent_key(
+        self,
+        key: impl Fn(&http::request::Parts) -> Option<AgentKey> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|governor| governor.accounting.key_of = Some(Arc::new(key)))
+    }
+
+    /// How tokens are estimated before a provider reports them. Three bytes of text a token by default.
+    #[must_use]
+    pub fn estimate_tokens(self, estimate: impl EstimateTokens) -> Self {
+        self.with(|governor| governor.accounting.estimate = Arc::new(estimate))
+    }
+
+    /// Whether a call reserves what it may cost when it is admitted, so that calls in flight can't cross a limit of
+    /// tokens together. On by default.
+    ///
+    /// Off, tokens are counted after the call alone: a call is admitted while anything is left, the one that crosses a
+    /// budget is refused its answer, and so may be all that were in flight with it.
+    #[must_use]
+    pub fn reserve_tokens(self, reserve: bool) -> Self {
+        self.with(|governor| governor.accounting.reserves = reserve)
+    }
+
+    /// Tokens to reserve for each choice of an answer whose request doesn't cap it (`max_tokens`,
+    /// `max_completion_tokens`, `max_output_tokens`). 4,096 by default. What isn't used is given back when the answer
+    /// ends.
+    #[must_use]
+    pub fn default_output_tokens(self, tokens: u64) -> Self {
+        self.with(|governor| governor.accounting.default_output_tokens = tokens)
+    }
+
+    /// Whether a stream that outgrows what is reserved for it ends with [`Rule::TokenBudgetExceeded`] when nothing is
+    /// left in a limit. On by default; off, it goes on and what it used is charged at its end.
+    ///
+    /// [`Rule::TokenBudgetExceeded`]: crate::Rule::TokenBudgetExceeded
+    #[must_use]
+    pub fn cut_streams_over_budget(self, cut: bool) -> Self {
+        self.with(|governor| governor.accounting.cuts = cut)
+    }
+
+    /// Whether streamed chat completions are asked for their usage
+    /// (`stream_options.include_usage`, <https://platform.openai.com/docs/api-reference/chat/create>) under a limit of
+    /// tokens, whatever the client says. The extra event is removed for clients that didn't ask. On by default; off, a
+    /// stream without usage is charged an estimate.
+    #[must_use]
+    pub fn ask_for_usage(self, ask: bool) -> Self {
+        self.with(|governor| governor.accounting.asks_for_usage = ask)
+    }
+
+    /// Hosts that refuse requests with `stream_options`, and so are not asked for usage: `example.com` or
+    /// `*.example.com`. An entry that can't be compared with hosts, such as a URL, has no effect.
+    #[must_use]
+    pub fn no_stream_options<H: AsRef<str>>(self, hosts: impl IntoIterator<Item = H>) -> Self {
+        let hosts = patterns(hosts, "no_stream_options");
+        self.with(|governor| governor.accounting.no_stream_options.extend(hosts))
+    }
+
     /// Calls `callback` with every decision and at the end of every answer, before the event goes to `tracing`'s
     /// subscribers' users. It runs on the call's own task: hand over what takes time. A panic in it is caught.
     #[must_use]
@@ -205,6 +273,18 @@ impl SekuireLayer {
     pub fn enforcer(&self) -> &PolicyEnforcer {
         &self.governor.enforcer
     }
+}
+
+/// The entries that can be compared with hosts.
+fn patterns<H: AsRef<str>>(hosts: impl IntoIterator<Item = H>, option: &str) -> Vec<DomainPattern> {
+    let parse = |host: H| {
+        let pattern = DomainPattern::parse(host.as_ref());
+        if pattern.is_none() {
+            tracing::error!(target: "tower_sekuire", "an entry of `{option}` is no host and has no effect");
+        }
+        pattern
+    };
+    hosts.into_iter().filter_map(parse).collect()
 }
 
 impl<S> Layer<S> for SekuireLayer {

@@ -160,6 +160,7 @@
 //!   `identity`: they are decoded within bounds and then judged.
 //! - **`full`**: all of them.
 
+mod accounting;
 mod audit;
 mod body;
 #[cfg(feature = "decompression")]
@@ -178,6 +179,7 @@ mod steps;
 mod violation;
 mod wire;
 
+pub use accounting::{AgentKey, EstimateTokens, Prompt};
 pub use audit::{Decision, End, Phase, Verdict};
 pub use body::ResponseBody;
 #[cfg(feature = "decompression")]

@@ -63,7 +63,7 @@ pub(crate) fn admit<E>(
         let message = "the request's body has trailers, which can't be sent on once it was read";
         return Err(exchange.unreadable_body(message).into());
     }
-    exchange.request(&body)?;
+    let body = exchange.request(&body)?.unwrap_or(body);
     exchange.prepare(head, &body);
     Ok(body)
 }

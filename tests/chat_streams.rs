@@ -15,7 +15,7 @@ use support::{
     ASK, Event, Outcome, ScriptBody, Stand, Step, Upstream, allowing, answer, called, cut, events,
     forbidding, own, reframed, request, request_to, shared, unrestricted,
 };
-use tower_sekuire::{End, Rule, Seen};
+use tower_sekuire::{End, Policy, Rule, Seen};
 
 /// One answer and what is known of it.
 #[derive(Clone, Debug)]
@@ -242,9 +242,14 @@ fn a_recorded_answer_whose_tools_are_allowed_leaves_as_it_came_however_it_is_cut
     leave_as_they_came(recorded());
 }
 
+/// A layer that asks for no usage beyond what the client asked for.
+fn as_asked(policy: Policy) -> Stand {
+    Stand::new(policy).with(|layer| layer.ask_for_usage(false))
+}
+
 fn leave_as_they_came(recordings: Vec<Recording>) {
     for recording in recordings {
-        let stand = Stand::new(allowing(&recording.tools));
+        let stand = as_asked(allowing(&recording.tools));
         let expected = recording.expected();
         for (way, pieces) in recording.cuttings() {
             let before = stand.used();
@@ -351,7 +356,7 @@ fn no_request_that_was_ever_recorded_is_refused_for_its_form() {
         let Some(body) = &recording.request else {
             continue;
         };
-        let stand = Stand::new(unrestricted());
+        let stand = as_asked(unrestricted());
         let upstream = recording.upstream(vec![recording.body.clone()]);
         let outcome = stand.call(&upstream, request_to(&recording.url, body.clone()));
         let name = &recording.name;

@@ -29,6 +29,13 @@ fn with_limits(limits: &str) -> (Stand, ManualClock) {
     (Stand::from_enforcer(enforcer), clock)
 }
 
+/// Tokens are counted when an answer ends, and nothing is reserved for one that hasn't.
+fn counting_after(limits: &str) -> (Stand, ManualClock) {
+    let (stand, clock) = with_limits(limits);
+    let stand = stand.with(|layer| layer.reserve_tokens(false).ask_for_usage(false));
+    (stand, clock)
+}
+
 fn in_mode(mode: Mode) -> Stand {
     let policy = format!(
         "{AGENT}rate_limits:\n  per_agent: {{ tokens_per_day: 1000000, requests_per_day: 1000 }}\n"
@@ -132,7 +139,7 @@ fn a_request_refused_for_its_answer_stays_counted() {
 
 #[test]
 fn a_document_that_crosses_the_budget_is_paid_for_and_not_delivered() {
-    let (stand, clock) = with_limits("tokens_per_hour: 100");
+    let (stand, clock) = counting_after("tokens_per_hour: 100");
     let (sixty, upstream) = (Upstream::json(costing(60)), Upstream::json(costing(10)));
     assert!(stand.call(&sixty, request(ASK)).error.is_none());
     let outcome = stand.call(&sixty, request(ASK));
@@ -159,7 +166,7 @@ fn a_document_that_crosses_the_budget_is_paid_for_and_not_delivered() {
 
 #[test]
 fn a_stream_that_crosses_the_budget_ends_with_an_error_behind_its_content() {
-    let (stand, _) = with_limits("tokens_per_hour: 100");
+    let (stand, _) = counting_after("tokens_per_hour: 100");
     let upstream = Upstream::stream(streamed(101));
     let outcome = stand.call(&upstream, request(ASK));
     assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded));
@@ -171,13 +178,13 @@ fn a_stream_that_crosses_the_budget_ends_with_an_error_behind_its_content() {
     assert_eq!(upstream.calls(), 1);
 
     // Without an end marker it is the end of the body that says so.
-    let (stand, _) = with_limits("tokens_per_hour: 100");
+    let (stand, _) = counting_after("tokens_per_hour: 100");
     let unmarked = Upstream::stream(chat::text("hello") + &chat::usage(101));
     let outcome = stand.call(&unmarked, request(ASK));
     assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded));
     assert_eq!(stand.used(), 101);
     // Up to the budget, and not a token more.
-    let (stand, _) = with_limits("tokens_per_hour: 100");
+    let (stand, _) = counting_after("tokens_per_hour: 100");
     let outcome = stand.call(&Upstream::stream(streamed(100)), request(ASK));
     assert!(outcome.error.is_none());
 }

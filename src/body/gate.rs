@@ -61,6 +61,10 @@ impl Gate {
     }
 
     pub(crate) fn push_out(&mut self, bytes: Bytes) {
+        // Nothing is left of an event that was removed.
+        if bytes.is_empty() {
+            return;
+        }
         match self.next {
             None => self.next = Some(bytes),
             Some(_) => self.more.push_back(bytes),
@@ -95,7 +99,7 @@ impl Gate {
         if self.scanner.is_at_start()
             && let Some(length) = self.reader.skim(&frame)
         {
-            self.skimmed(exchange);
+            self.skimmed(exchange)?;
             if length == frame.len() {
                 self.push_out(frame);
                 return Ok(());
@@ -105,10 +109,11 @@ impl Gate {
         self.push_blocks(frame, judged, exchange)
     }
 
-    fn skimmed(&mut self, exchange: &mut Exchange) {
+    fn skimmed(&mut self, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        exchange.spoken(self.reader.text())?;
         self.events = self.events.saturating_add(1);
         self.sequence = Some(self.reader.next_sequence());
-        exchange.spoken(self.reader.text());
+        Ok(())
     }
 
     /// Judges the frame's blocks from `at` on; those before were judged.
@@ -129,7 +134,9 @@ impl Gate {
             if self.scanner.is_at_start()
                 && let Some(length) = self.reader.skim(rest)
             {
-                self.skimmed(exchange);
+                if let Err(violation) = self.skimmed(exchange) {
+                    break Err(violation);
+                }
                 if ready.end != at {
                     self.release(&frame, &ready);
                     ready.start = at;
@@ -244,9 +251,14 @@ impl Gate {
         for tool in &facts.tools {
             exchange.called(tool, Seen::Event(self.events))?;
         }
-        let changed = (!facts.cuts.is_empty()).then(|| without(block, &facts.cuts).into());
+        let changed = if facts.usage_alone && exchange.hides_usage() {
+            Some(Bytes::new())
+        } else {
+            (!facts.cuts.is_empty()).then(|| without(block, &facts.cuts).into())
+        };
         let done = facts.done;
         exchange.progress(&self.reader);
+        exchange.spoken(self.reader.text())?;
         if done {
             // Over the budget, the end marker doesn't leave: the client must not take the answer for whole.
             exchange.charge()?;

@@ -23,6 +23,8 @@ pub(crate) struct EventFacts {
     pub(crate) tools: Vec<Tool>,
     /// Members to be cut from the block, in order: names said again. In bytes from the block's start.
     pub(crate) cuts: Vec<Span>,
+    /// The block reports what the stream has used, and nothing else.
+    pub(crate) usage_alone: bool,
     /// The block carries data, so it counts as an event.
     pub(crate) event: bool,
     /// The answer is whole with this block.
@@ -132,6 +134,7 @@ impl EventReader {
     pub(crate) fn read(&mut self, block: &[u8]) -> Result<&EventFacts> {
         self.facts.tools.clear();
         self.facts.cuts.clear();
+        self.facts.usage_alone = false;
         self.facts.event = false;
         self.facts.done = false;
         // INVARIANT: a block has no event's end but its own, so one that is skimmed is skimmed whole.
@@ -187,12 +190,26 @@ impl EventReader {
                 block.get(span.start..span.end).unwrap_or_default(),
                 Some(span.start),
             )?;
+            self.facts.usage_alone = self.is_usage_alone();
             if self.is_quiet() {
                 self.shapes
                     .learn(block, self.format, &self.answer, &mut self.scratch);
             }
         }
         Ok(&self.facts)
+    }
+
+    /// Whether the event just read is the one that `stream_options.include_usage` adds.
+    fn is_usage_alone(&self) -> bool {
+        matches!(self.format, Format::Chat)
+            && !self.facts.done
+            && self.answer.usage.is_some()
+            && self.answer.choices.is_empty()
+            && self.answer.parts.is_empty()
+            && self.answer.items.is_empty()
+            && self.answer.text == 0
+            && !self.answer.error
+            && self.facts.tools.is_empty()
     }
 
     /// Whether the event just read would, with other text and another number in it, again name nothing and change

@@ -38,6 +38,10 @@ pub(crate) enum Read {
     Text,
     /// A boolean: is the answer to be streamed.
     Stream,
+    /// An object that may ask for the stream's usage.
+    StreamOptions,
+    /// A boolean: does the run go on after its answer.
+    Background,
     /// How many choices the answer may have.
     Choices,
     /// The most tokens that the answer may have.
@@ -51,8 +55,9 @@ pub(crate) enum Read {
 }
 
 use Read::{
-    Choices, FunctionCall, Functions, HiddenModel, Items, Members, Messages, Model, Object,
-    Objects, OtherModel, OtherModels, OutputCap, Stored, Stream, Switch, Text, ToolChoice, Tools,
+    Background, Choices, FunctionCall, Functions, HiddenModel, Items, Members, Messages, Model,
+    Object, Objects, OtherModel, OtherModels, OutputCap, Stored, Stream, StreamOptions, Switch,
+    Text, ToolChoice, Tools,
 };
 
 const MODERATION: Read = Object(&[("model", OtherModel)]);
@@ -76,7 +81,7 @@ pub(crate) const CHAT: Fields = &[
     ("web_search_options", Switch("web_search")),
     ("moderation", MODERATION),
     ("stream", Stream),
-    ("stream_options", Object(&[("include_usage", Read::Text)])),
+    ("stream_options", StreamOptions),
     ("n", Choices),
     ("max_tokens", OutputCap),
     ("max_completion_tokens", OutputCap),
@@ -102,7 +107,7 @@ pub(crate) const COMPLETIONS: Fields = &[
     ("prompt", Text),
     ("suffix", Text),
     ("stream", Stream),
-    ("stream_options", Object(&[("include_usage", Read::Text)])),
+    ("stream_options", StreamOptions),
     ("n", Choices),
     ("best_of", Choices),
     ("max_tokens", OutputCap),
@@ -125,6 +130,7 @@ pub(crate) const RESPONSES: Fields = &[
     ("multi_agent", Switch("multi_agent")),
     ("plugins", Switch("plugins")),
     ("stream", Stream),
+    ("background", Background),
     ("max_output_tokens", OutputCap),
     ("text", Text),
 ];

@@ -8,14 +8,11 @@ use std::borrow::Cow;
 use super::error::{Result, WireError};
 use super::fields::{Fields, Read};
 use super::json::{Kind, Reader, Scratch, is_case_variant};
+use super::splice::{self, UsageAsked};
 use super::tool::{Mcp, Tool};
 
 /// More tools than any agent has.
 const MAX_TOOLS: usize = 4_096;
-/// An image or file in a message counts as this many tokens in an estimate.
-const TOKENS_PER_PART: u64 = 1_500;
-/// Text of this many bytes counts as one token in an estimate: fewer than real text needs, so it errs upwards.
-const BYTES_PER_TOKEN: u64 = 3;
 
 /// What a request asks for, as far as a policy can care.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +34,10 @@ pub(crate) struct RequestFacts {
     /// The conversation goes on from state that the server keeps.
     pub(crate) server_state: bool,
     pub(crate) stream: bool,
+    /// Whether and where the request asks for the stream's usage.
+    pub(crate) usage_asked: UsageAsked,
+    /// The run goes on after the answer to this request.
+    pub(crate) background: bool,
     /// How many choices the answer may have (`n`).
     pub(crate) choices: Option<u64>,
     /// The most tokens the answer may have, as the request itself caps it.
@@ -48,11 +49,6 @@ pub(crate) struct RequestFacts {
 }
 
 impl RequestFacts {
-    /// An upper estimate of the prompt, in tokens.
-    pub(crate) const fn prompt_tokens(&self) -> u64 {
-        text_tokens(self.text).saturating_add(self.parts.saturating_mul(TOKENS_PER_PART))
-    }
-
     fn note(&mut self, name: &str) {
         let known = name.is_empty()
             || self.history.len() >= MAX_TOOLS
@@ -61,11 +57,6 @@ impl RequestFacts {
             self.history.push(name.to_owned());
         }
     }
-}
-
-/// An upper estimate of the tokens in this many bytes of text.
-pub(crate) const fn text_tokens(bytes: u64) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
 /// Reads the JSON body of a request whose keys mean what `fields` says.
@@ -174,11 +165,15 @@ fn value(
         }
         return Ok(());
     }
+    if let Read::StreamOptions = meaning {
+        facts.usage_asked = splice::read(r)?;
+        return Ok(());
+    }
     if r.null()? {
         return Ok(());
     }
     match meaning {
-        Read::Model => Ok(()),
+        Read::Model | Read::StreamOptions => Ok(()),
         Read::OtherModel => {
             facts
                 .more_models
@@ -245,6 +240,13 @@ fn value(
             facts.stream = r.boolean()?;
             Ok(())
         }
+        Read::Background => {
+            if r.kind()? != Kind::Bool {
+                return wrong(r, "`background` is not a boolean");
+            }
+            facts.background = r.boolean()?;
+            Ok(())
+        }
         Read::Choices => {
             if r.kind()? != Kind::Number {
                 return wrong(r, "a number of choices is not a number");
@@ -259,7 +261,9 @@ fn value(
             if r.kind()? != Kind::Number {
                 return wrong(r, "the cap on output tokens is not a number");
             }
-            facts.output_cap = facts.output_cap.max(r.unsigned()?);
+            // `-1`, `1e9`: to some server it means as much as it likes.
+            let cap = r.unsigned()?.unwrap_or(u64::MAX);
+            facts.output_cap = facts.output_cap.max(Some(cap));
             Ok(())
         }
         Read::Object(fields) => {
@@ -698,9 +702,9 @@ fn text(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
             "type" => r.skip(),
             _ => text(r, facts),
         }),
-        // A prompt may be a list of tokens.
+        // A prompt may be a list of tokens; each counts as text of one token's usual length in an estimate.
         Kind::Number => {
-            facts.text = facts.text.saturating_add(BYTES_PER_TOKEN);
+            facts.text = facts.text.saturating_add(3);
             r.skip()
         }
         Kind::Bool | Kind::Null => r.skip(),
@@ -966,25 +970,6 @@ mod tests {
         assert_eq!(
             (found.history, found.tools.len()),
             (vec!["evil".to_owned()], 0)
-        );
-    }
-
-    #[test]
-    fn a_prompt_is_estimated_from_its_text_and_its_parts() {
-        let tokens = |body: &str| facts(fields::CHAT, body).prompt_tokens();
-        assert_eq!(
-            tokens(r#"{"messages":[{"role":"user","content":"123456"}]}"#),
-            2
-        );
-        assert_eq!(
-            tokens(
-                r#"{"messages":[{"role":"user","content":[{"type":"text","text":"1234567"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}"#
-            ),
-            1_503
-        );
-        assert_eq!(
-            facts(fields::COMPLETIONS, r#"{"prompt":[1,2,3,4]}"#).prompt_tokens(),
-            4
         );
     }
 }

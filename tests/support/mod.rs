@@ -384,8 +384,7 @@ pub(crate) fn request_to(url: &str, body: impl Into<Bytes>) -> Request<Full<Byte
 }
 
 /// A request for a streamed answer.
-pub(crate) const ASK: &str =
-    r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+pub(crate) const ASK: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
 
 /// What a client got.
 #[derive(Debug, Default)]
