@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::{
-    Call, Clock, Exceeded, Ledger, LimitSpec, Refusal, Scope, SystemClock, Ticket, Unit,
+    Call, Clock, Exceeded, Ledger, LimitSpec, Refusal, Run, Runs, Scope, SystemClock, Ticket, Unit,
 };
 use crate::policy::{
     Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy,
@@ -114,6 +114,7 @@ impl LimitUsage {
 pub struct PolicyEnforcer {
     policy: Policy,
     ledger: Arc<Ledger>,
+    runs: Arc<Runs>,
     clock: Arc<dyn Clock>,
     mode: Mode,
     agent: Arc<str>,
@@ -155,6 +156,7 @@ impl PolicyEnforcer {
             .collect();
         Self {
             ledger: Arc::new(Ledger::new(limits)),
+            runs: Arc::default(),
             clock: Arc::new(SystemClock::new()),
             mode: Mode::Block,
             agent: policy.agent().into(),
@@ -642,6 +644,21 @@ impl PolicyEnforcer {
             self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
                 .after_the_call()
         })
+    }
+
+    /// The calls that go on after their answer.
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// Keeps a call's reservation until somebody reads how its run ended. A run that nobody asked for in time is
+    /// charged what it reserved.
+    pub(crate) fn wait_for_run(&self, run: Run) {
+        if let Some(Run { ticket, .. }) = self.runs.wait_for(run) {
+            let reserved = ticket.reserved();
+            // Over the budget or not, its answer is long gone.
+            let _ = self.ledger.settle(self.now(), ticket, reserved);
+        }
     }
 
     fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {

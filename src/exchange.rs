@@ -17,7 +17,8 @@ use crate::enforcer::Asked;
 use crate::governor::{
     ContentType, Governor, content_type, endpoint_name, form_boundary, is_encoded,
 };
-use crate::limits::Ticket;
+use crate::limits::{Run, Ticket};
+use crate::respond;
 use crate::violation::{PolicyViolation, Rule, Seen};
 use crate::wire::answer::{self, AnswerFacts, Item, Usage};
 use crate::wire::endpoint::{Class, Endpoint, Format, Request};
@@ -25,9 +26,8 @@ use crate::wire::error::WireError;
 use crate::wire::event::EventReader;
 use crate::wire::json::Scratch;
 use crate::wire::request::{self as body, RequestFacts};
-use crate::wire::splice;
 use crate::wire::tool::Tool;
-use crate::wire::{batch, multipart};
+use crate::wire::{batch, multipart, run, splice};
 
 /// A stream that outgrows its reservation asks for at least so many tokens more.
 const EXTENSION: u64 = 256;
@@ -69,6 +69,12 @@ pub(crate) struct Exchange {
     capped: bool,
     /// Bytes of text up to which the answer can't have outgrown its reservation.
     allowance: u64,
+    /// It spends from limits.
+    counts: bool,
+    /// The run goes on after its answer.
+    background: bool,
+    /// The run whose result is read, by its id.
+    reads: Option<String>,
     /// The host takes `stream_options`.
     may_ask_for_usage: bool,
     /// The stream was asked for its usage, and not by the client.
@@ -108,6 +114,9 @@ impl Exchange {
             choices: 1,
             capped: false,
             allowance: u64::MAX,
+            counts: false,
+            background: false,
+            reads: None,
             may_ask_for_usage: false,
             hides_usage: false,
             violation: None,
@@ -143,6 +152,20 @@ impl Exchange {
 
     pub(crate) fn set_payer(&mut self, agent: Option<Arc<str>>) {
         self.agent = agent;
+    }
+
+    /// Notes which run's result the call reads. The path is the one that was classified.
+    pub(crate) fn set_run(&mut self, path: &str) {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let path = match self.endpoint.as_ref().map(|endpoint| endpoint.path) {
+            Some("/responses/{}") => Some(path),
+            Some("/responses/{}/cancel") => path.strip_suffix("/cancel"),
+            _ => None,
+        };
+        let id = path.and_then(|path| path.rsplit('/').next());
+        self.reads = id
+            .filter(|id| self.governor.enforcer.runs().contains(id))
+            .map(str::to_owned);
     }
 
     pub(crate) fn set_may_ask_for_usage(&mut self) {
@@ -290,6 +313,8 @@ impl Exchange {
             self.allowance = ticket.reserved().saturating_sub(self.prompt_tokens);
         }
         self.ticket = ticket;
+        self.counts = true;
+        self.background = several.iter().any(|facts| facts.background);
         admitted.or_else(|violation| self.decide_request(violation))
     }
 
@@ -452,6 +477,10 @@ impl Exchange {
         head: &mut response::Parts,
     ) -> Result<Option<Answer>, PolicyViolation> {
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
+        if self.counts && self.governor.accounting.headers && self.governor.blocks() {
+            let usage = self.governor.enforcer.usage_of(self.agent());
+            respond::state_limits(&mut head.headers, &usage);
+        }
         match judge_answer_head(head, self.format()) {
             Ok(answer) => {
                 if answer == Answer::Stream && self.governor.blocks() {
@@ -523,6 +552,9 @@ impl Exchange {
         }
         self.usage = self.usage.max(facts.usage.and_then(Usage::tokens));
         self.text = self.text.saturating_add(facts.text);
+        if self.background || self.reads.is_some() {
+            self.hand_over(document);
+        }
         if self.format() == Format::Chat && facts.choices.iter().any(|index| *index >= self.choices)
         {
             self.refuse_answer(unreadable_answer(
@@ -539,6 +571,34 @@ impl Exchange {
             self.called(&tool, Seen::Response)?;
         }
         Ok(())
+    }
+
+    /// Hands the reservation of a run that goes on to whoever reads how it ended, or takes it over from the call that
+    /// began the run.
+    fn hand_over(&mut self, document: &[u8]) {
+        let Some(run) = run::read(document) else {
+            return;
+        };
+        if run.ended {
+            self.take_over();
+        } else if self.background
+            && let Some(ticket) = self.ticket.take()
+        {
+            self.governor.enforcer.wait_for_run(Run {
+                id: run.id,
+                ticket,
+                prompt_tokens: self.prompt_tokens,
+            });
+        }
+    }
+
+    /// The run has ended whose result is read: what was reserved for it is settled here.
+    pub(crate) fn take_over(&mut self) {
+        let runs = self.governor.enforcer.runs();
+        if let Some(run) = self.reads.take().and_then(|id| runs.take(&id)) {
+            self.ticket = Some(run.ticket);
+            self.prompt_tokens = run.prompt_tokens;
+        }
     }
 
     /// Judges a tool that the answer calls.
@@ -656,18 +716,20 @@ impl Exchange {
         let Some(ticket) = self.ticket.take() else {
             return Ok(());
         };
-        self.charged = tokens.unwrap_or_else(|| self.tokens());
+        self.charged = tokens.unwrap_or_else(|| self.tokens(ticket.reserved()));
         let enforcer = &self.governor.enforcer;
         self.allowance = u64::MAX;
         enforcer.settle(enforcer.now(), ticket, self.charged)
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.
-    fn tokens(&self) -> u64 {
+    fn tokens(&self, reserved: u64) -> u64 {
         match self.usage {
             Some(tokens) => tokens,
             // A failed call without usage ran no model, as far as anyone can tell.
             None if self.failed_status => 0,
+            // It runs on unseen.
+            None if self.background => reserved.max(1),
             // An answer that came was never free.
             None => self
                 .prompt_tokens

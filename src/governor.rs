@@ -135,6 +135,7 @@ impl Governor {
         match self.judge_head(head, exchange.endpoint(), lost) {
             Ok(true) => {
                 exchange.set_boundary(head);
+                exchange.set_run(head.uri.path());
                 if !matches_host(head, &self.accounting.no_stream_options) {
                     exchange.set_may_ask_for_usage();
                 }

@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use crate::accounting::{AgentKey, EstimateTokens};
 use crate::audit::Decision;
-use crate::enforcer::PolicyEnforcer;
+use crate::enforcer::{LimitUsage, PolicyEnforcer};
 use crate::governor::Governor;
 use crate::policy::{DomainPattern, Policy};
 use crate::respond::Respond;
@@ -245,6 +245,14 @@ impl SekuireLayer {
         self.with(|governor| governor.accounting.asks_for_usage = ask)
     }
 
+    /// Whether answers to calls that spend from limits say what is left, in the headers of OpenAI's API:
+    /// `x-ratelimit-limit-requests`, `-remaining-requests`, `-reset-requests` and the same for tokens, of the limit with
+    /// least left. They replace what the server says of its own. Off by default.
+    #[must_use]
+    pub fn rate_limit_headers(self, state: bool) -> Self {
+        self.with(|governor| governor.accounting.headers = state)
+    }
+
     /// Hosts that refuse requests with `stream_options`, and so are not asked for usage: `example.com` or
     /// `*.example.com`. An entry that can't be compared with hosts, such as a URL, has no effect.
     #[must_use]
@@ -266,6 +274,12 @@ impl SekuireLayer {
     #[must_use]
     pub fn every_event_in_full(self) -> Self {
         self.with(|governor| governor.slow = true)
+    }
+
+    /// What each agent that counts something has used and reserved of each limit, in the order of their names.
+    #[must_use]
+    pub fn usage(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
+        self.governor.enforcer.usage_by_agent()
     }
 
     /// The enforcer that decides, which shares its counters with this layer.

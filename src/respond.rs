@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+use crate::enforcer::LimitUsage;
+use crate::policy::LimitUnit;
 use crate::violation::{PolicyViolation, Rule};
 use crate::wire::endpoint::Format;
 use crate::wire::refusal::ErrorObject;
@@ -106,6 +108,57 @@ pub(crate) fn answer(violation: PolicyViolation) -> Response<Bytes> {
     response
 }
 
+/// Says what is left of the limits, as OpenAI's API does
+/// (<https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>): of requests and of tokens, the limit
+/// of which least is left. What the server said of its own limits is replaced.
+pub(crate) fn state_limits(headers: &mut HeaderMap, usage: &[LimitUsage]) {
+    for (unit, names) in [
+        (LimitUnit::Requests, REQUEST_HEADERS),
+        (LimitUnit::Tokens, TOKEN_HEADERS),
+    ] {
+        let [limit, remaining, reset] = names;
+        for name in [&limit, &remaining, &reset] {
+            headers.remove(name);
+        }
+        let counts = usage.iter().filter(|usage| usage.limit().unit() == unit);
+        let Some(least) = counts.min_by_key(|usage| usage.remaining()) else {
+            continue;
+        };
+        headers.insert(limit, HeaderValue::from(least.limit().max()));
+        headers.insert(remaining, HeaderValue::from(least.remaining()));
+        if let Ok(wait) = HeaderValue::from_str(&duration(least.reset())) {
+            headers.insert(reset, wait);
+        }
+    }
+}
+
+const REQUEST_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKEN_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+/// A wait as OpenAI writes it, `1h2m3s` or `20ms`, rounded up.
+fn duration(wait: Duration) -> String {
+    if wait < Duration::from_secs(1) {
+        return format!("{}ms", wait.as_nanos().div_ceil(1_000_000));
+    }
+    let seconds = wait
+        .as_secs()
+        .saturating_add(u64::from(wait.subsec_nanos() > 0));
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// The last event of a stream that is cut off; `sequence` is its number, where the format numbers events.
 pub(crate) fn event(violation: &PolicyViolation, format: Format, sequence: u64) -> Bytes {
     match format {
@@ -133,6 +186,21 @@ mod tests {
             headers,
             String::from_utf8(response.into_body().to_vec()).unwrap(),
         )
+    }
+
+    #[test]
+    fn waits_are_written_as_openai_writes_them() {
+        for (milliseconds, expected) in [
+            (0, "0ms"),
+            (20, "20ms"),
+            (1_000, "1s"),
+            (59_001, "60s"),
+            (60_000, "1m0s"),
+            (3_723_000, "1h2m3s"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), expected);
+        }
+        assert_eq!(duration(Duration::from_nanos(1)), "1ms");
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {

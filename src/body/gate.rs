@@ -260,6 +260,7 @@ impl Gate {
         exchange.progress(&self.reader);
         exchange.spoken(self.reader.text())?;
         if done {
+            exchange.take_over();
             // Over the budget, the end marker doesn't leave: the client must not take the answer for whole.
             exchange.charge()?;
         }

@@ -13,6 +13,7 @@ pub(crate) mod multipart;
 pub(crate) mod refusal;
 pub(crate) mod request;
 pub(crate) mod responses;
+pub(crate) mod run;
 pub(crate) mod splice;
 pub(crate) mod sse;
 pub(crate) mod tool;
