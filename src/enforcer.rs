@@ -3,12 +3,15 @@
 //! Everything that refuses a call on account of the policy is decided here, so that a question asked without HTTP
 //! and a call on the wire can't be answered differently.
 
+mod limits;
+mod runs;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::{
-    Call, Clock, Exceeded, Ledger, LimitSpec, Refusal, Run, Runs, Scope, SystemClock, Ticket, Unit,
+    Call, Clock, Ledger, LimitSpec, LimitStore, Refusal, Scope, SystemClock, Unit,
 };
 use crate::policy::{
     Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy,
@@ -16,6 +19,8 @@ use crate::policy::{
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 use crate::wire::request::RequestFacts;
 use crate::wire::tool::{self, Kind, Mcp, Tool};
+pub(crate) use limits::{Admission, Asking, Held};
+pub(crate) use runs::{Run, Runs};
 
 /// What happens to a call that the policy refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -115,6 +120,8 @@ pub struct PolicyEnforcer {
     policy: Policy,
     ledger: Arc<Ledger>,
     runs: Arc<Runs>,
+    /// Counts in place of the ledger.
+    store: Option<Arc<dyn LimitStore>>,
     clock: Arc<dyn Clock>,
     mode: Mode,
     agent: Arc<str>,
@@ -157,6 +164,7 @@ impl PolicyEnforcer {
         Self {
             ledger: Arc::new(Ledger::new(limits)),
             runs: Arc::default(),
+            store: None,
             clock: Arc::new(SystemClock::new()),
             mode: Mode::Block,
             agent: policy.agent().into(),
@@ -270,36 +278,6 @@ impl PolicyEnforcer {
     #[must_use]
     pub fn usage(&self) -> Vec<LimitUsage> {
         self.usage_of(&self.agent)
-    }
-
-    /// What each agent that counts something has used of each limit, in the order of their names. Limits that agents
-    /// share are listed for each.
-    #[must_use]
-    pub fn usage_by_agent(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
-        let agents = self.ledger.agents();
-        agents
-            .into_iter()
-            .map(|agent| {
-                let usage = self.usage_of(&agent);
-                (agent, usage)
-            })
-            .collect()
-    }
-
-    pub(crate) fn usage_of(&self, agent: &Arc<str>) -> Vec<LimitUsage> {
-        let used = self.ledger.usage(self.clock.now(), agent);
-        let limits = self.policy.limits();
-        used.into_iter()
-            .filter_map(|usage| {
-                let limit = limits.get(usage.limit)?.clone();
-                Some(LimitUsage {
-                    limit,
-                    used: usage.used,
-                    reserved: usage.reserved,
-                    reset: usage.reset,
-                })
-            })
-            .collect()
     }
 
     /// What a decision comes to in this mode, for questions.
@@ -584,119 +562,6 @@ impl PolicyEnforcer {
             ));
         }
         Ok(())
-    }
-
-    /// The key under which calls count unless something else names them.
-    pub(crate) const fn agent(&self) -> &Arc<str> {
-        &self.agent
-    }
-
-    /// Whether any limit counts tokens.
-    pub(crate) fn limits_tokens(&self) -> bool {
-        let limits = self.policy.limits();
-        limits.iter().any(|limit| limit.unit() == LimitUnit::Tokens)
-    }
-
-    /// Counts a call of this agent that names these models in every window that applies, and reserves `estimate`
-    /// tokens for it. A call that goes ahead although a limit refuses it, in warn and audit modes, is counted too.
-    pub(crate) fn admit<'m>(
-        &self,
-        now: Duration,
-        agent: &Arc<str>,
-        models: impl Iterator<Item = &'m str>,
-        estimate: u64,
-    ) -> (Option<Ticket>, Result<(), PolicyViolation>) {
-        let call = Call {
-            agent: agent.clone(),
-            models: self.model_limits(models),
-        };
-        match self.ledger.admit(now, &call, estimate) {
-            Ok(ticket) => (Some(ticket), Ok(())),
-            Err(refusal) => {
-                let goes_ahead = self.mode != Mode::Block;
-                let ticket = goes_ahead.then(|| self.ledger.admit_anyway(now, &call, estimate));
-                (ticket, Err(self.limit_violation(refusal, Seen::Request)))
-            }
-        }
-    }
-
-    /// Reserves up to `more` tokens for a call that outgrows what was reserved for it.
-    pub(crate) fn extend(
-        &self,
-        now: Duration,
-        ticket: &mut Ticket,
-        more: u64,
-    ) -> Result<(), PolicyViolation> {
-        self.ledger.extend(now, ticket, more).map_err(|exceeded| {
-            self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
-                .after_the_call()
-        })
-    }
-
-    /// Charges what an admitted call used, and ends its reservation. The charge stands also when it crosses a budget.
-    pub(crate) fn settle(
-        &self,
-        now: Duration,
-        ticket: Ticket,
-        tokens: u64,
-    ) -> Result<(), PolicyViolation> {
-        self.ledger.settle(now, ticket, tokens).map_err(|exceeded| {
-            self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
-                .after_the_call()
-        })
-    }
-
-    /// The calls that go on after their answer.
-    pub(crate) fn runs(&self) -> &Runs {
-        &self.runs
-    }
-
-    /// Keeps a call's reservation until somebody reads how its run ended. A run that nobody asked for in time is
-    /// charged what it reserved.
-    pub(crate) fn wait_for_run(&self, run: Run) {
-        if let Some(Run { ticket, .. }) = self.runs.wait_for(run) {
-            let reserved = ticket.reserved();
-            // Over the budget or not, its answer is long gone.
-            let _ = self.ledger.settle(self.now(), ticket, reserved);
-        }
-    }
-
-    fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
-        let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
-        if !self.policy.limits().iter().any(|limit| per_model(&limit)) {
-            return self.no_models.clone();
-        }
-        let models: Vec<&str> = models.collect();
-        let limits = self.policy.limits().iter().enumerate();
-        limits
-            .filter(|(_, limit)| match limit.scope() {
-                LimitScope::PerModel(entry) => models.iter().any(|model| entry.matches(model)),
-                _ => false,
-            })
-            .map(|(index, _)| index)
-            .collect()
-    }
-
-    fn limit_violation(&self, refusal: Refusal, seen: Seen) -> PolicyViolation {
-        let Exceeded { limit, wait } = match refusal {
-            Refusal::Exceeded(exceeded) => exceeded,
-            Refusal::KeysFull => {
-                return PolicyViolation::new(
-                    Rule::RateLimitExceeded,
-                    seen,
-                    "Rate limit exceeded: too many agents are counted at once",
-                );
-            }
-        };
-        let Some(limit) = self.policy.limits().get(limit) else {
-            return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded")
-                .with_retry_after(wait);
-        };
-        let (rule, what) = match limit.unit() {
-            LimitUnit::Tokens => (Rule::TokenBudgetExceeded, "Token budget exceeded"),
-            LimitUnit::Requests => (Rule::RateLimitExceeded, "Rate limit exceeded"),
-        };
-        PolicyViolation::new(rule, seen, format!("{what}: {limit}")).with_retry_after(wait)
     }
 }
 

@@ -13,11 +13,11 @@ use http::header::{self, HeaderValue};
 use http::{StatusCode, Version, request, response};
 
 use crate::audit::{Decision, End, Phase, Verdict};
-use crate::enforcer::Asked;
+use crate::enforcer::{Admission, Asked, Asking, Held, Run};
 use crate::governor::{
     ContentType, Governor, content_type, endpoint_name, form_boundary, is_encoded,
 };
-use crate::limits::{Run, Ticket};
+use crate::limits::{Lease, StoreRefusal};
 use crate::respond;
 use crate::violation::{PolicyViolation, Rule, Seen};
 use crate::wire::answer::{self, AnswerFacts, Item, Usage};
@@ -31,6 +31,8 @@ use crate::wire::{batch, multipart, run, splice};
 
 /// A stream that outgrows its reservation asks for at least so many tokens more.
 const EXTENSION: u64 = 256;
+/// Bytes of text after which a stream that has nothing to spare looks again.
+const LEAST_ALLOWANCE: u64 = 1;
 /// A call that names more tools than this is told with the first ones.
 const MAX_TOLD_TOOLS: usize = 64;
 
@@ -48,6 +50,14 @@ pub(crate) enum Answer {
     Stream,
     /// Sound or pictures: nothing that could be read as a call.
     Data,
+}
+
+/// A request that may leave, unless a store says no.
+#[derive(Default)]
+pub(crate) struct Judged {
+    /// The body to send in place of the client's, where that differs.
+    pub(crate) body: Option<Bytes>,
+    pub(crate) asking: Option<Asking>,
 }
 
 /// A governed call in flight.
@@ -82,7 +92,7 @@ pub(crate) struct Exchange {
     /// The first violation, refused or observed.
     violation: Option<PolicyViolation>,
     /// Held from admission to settlement.
-    ticket: Option<Ticket>,
+    held: Option<Held>,
     sent: bool,
     failed_status: bool,
     usage: Option<u64>,
@@ -120,7 +130,7 @@ impl Exchange {
             may_ask_for_usage: false,
             hides_usage: false,
             violation: None,
-            ticket: None,
+            held: None,
             sent: false,
             failed_status: false,
             usage: None,
@@ -226,8 +236,8 @@ impl Exchange {
         self.told = true;
     }
 
-    /// Judges and admits a request by its body; returns the body to send in its place, where that differs.
-    pub(crate) fn request(&mut self, body: &[u8]) -> Result<Option<Bytes>, PolicyViolation> {
+    /// Judges a request by its body, and counts it unless a store is to be asked first.
+    pub(crate) fn request(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
         let several = match self.read_request(body) {
             Ok(several) => several,
             Err(error) => {
@@ -262,13 +272,35 @@ impl Exchange {
                 self.decide_request(violation)?;
             }
         }
-        let mut asking = None;
+        let mut judged = Judged::default();
         if class == Some(Class::Model) {
-            self.admit(&several, deployment.as_deref())?;
-            asking = several
+            judged.asking = self.admit(&several, deployment.as_deref())?;
+            judged.body = several
                 .first()
                 .and_then(|facts| self.ask_for_usage(facts, body));
         }
+        if judged.asking.is_none() {
+            self.leaves();
+        }
+        Ok(judged)
+    }
+
+    /// Takes in what a store told of the call that it was asked for.
+    pub(crate) fn told_by_store(
+        &mut self,
+        asking: &Asking,
+        answer: Result<Lease, StoreRefusal>,
+    ) -> Result<(), PolicyViolation> {
+        let governor = self.governor.clone();
+        let (held, admitted) = governor.enforcer.told(asking, answer);
+        self.hold(held);
+        admitted.or_else(|violation| self.decide_request(violation))?;
+        self.leaves();
+        Ok(())
+    }
+
+    /// The request goes to the server from here on.
+    fn leaves(&mut self) {
         let verdict = if self.unread {
             Verdict::NotInspected
         } else {
@@ -276,23 +308,21 @@ impl Exchange {
         };
         self.tell(Phase::Request, verdict, None);
         self.sent = true;
-        Ok(asking)
     }
 
-    /// Counts the call and reserves what it may cost.
+    /// Counts the call and reserves what it may cost, or asks a store to.
     fn admit(
         &mut self,
         several: &[RequestFacts],
         deployment: Option<&str>,
-    ) -> Result<(), PolicyViolation> {
+    ) -> Result<Option<Asking>, PolicyViolation> {
         let governor = self.governor.clone();
         let named = several
             .iter()
             .flat_map(|facts| facts.model.iter().chain(&facts.more_models));
         let models = deployment.into_iter().chain(named.map(String::as_str));
         let accounting = &governor.accounting;
-        let reserves = accounting.reserves && governor.enforcer.limits_tokens();
-        let estimate = if reserves {
+        let estimate = if self.reserves() {
             let output = |facts| accounting.output_tokens(facts);
             let output = match self.generates_text() {
                 true => several.iter().map(output).fold(0, u64::saturating_add),
@@ -302,20 +332,31 @@ impl Exchange {
         } else {
             0
         };
-        let (ticket, admitted) =
-            governor
-                .enforcer
-                .admit(self.started, self.agent(), models, estimate);
-        if let Some(ticket) = &ticket
-            && reserves
-        {
-            self.capped = several.iter().any(|facts| facts.output_cap.is_some());
-            self.allowance = ticket.reserved().saturating_sub(self.prompt_tokens);
-        }
-        self.ticket = ticket;
         self.counts = true;
         self.background = several.iter().any(|facts| facts.background);
-        admitted.or_else(|violation| self.decide_request(violation))
+        self.capped = several.iter().any(|facts| facts.output_cap.is_some());
+        let enforcer = &governor.enforcer;
+        match enforcer.admit(self.started, self.agent(), models, estimate) {
+            Admission::Asked(asking) => Ok(Some(asking)),
+            Admission::Told(held, admitted) => {
+                self.hold(held);
+                admitted.or_else(|violation| self.decide_request(violation))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn reserves(&self) -> bool {
+        self.governor.accounting.reserves && self.governor.enforcer.limits_tokens()
+    }
+
+    fn hold(&mut self, held: Option<Held>) {
+        if let Some(held) = &held
+            && self.reserves()
+        {
+            self.allowance = held.spare(self.prompt_tokens);
+        }
+        self.held = held;
     }
 
     /// The answer is as long as the model likes.
@@ -582,11 +623,11 @@ impl Exchange {
         if run.ended {
             self.take_over();
         } else if self.background
-            && let Some(ticket) = self.ticket.take()
+            && let Some(held) = self.held.take()
         {
             self.governor.enforcer.wait_for_run(Run {
                 id: run.id,
-                ticket,
+                held,
                 prompt_tokens: self.prompt_tokens,
             });
         }
@@ -596,7 +637,7 @@ impl Exchange {
     pub(crate) fn take_over(&mut self) {
         let runs = self.governor.enforcer.runs();
         if let Some(run) = self.reads.take().and_then(|id| runs.take(&id)) {
-            self.ticket = Some(run.ticket);
+            self.held = Some(run.held);
             self.prompt_tokens = run.prompt_tokens;
         }
     }
@@ -668,25 +709,27 @@ impl Exchange {
     #[cold]
     fn outgrown(&mut self) -> Result<(), PolicyViolation> {
         let governor = self.governor.clone();
-        let Some(ticket) = &mut self.ticket else {
+        let Some(held) = &mut self.held else {
             self.allowance = u64::MAX;
             return Ok(());
         };
         let output = governor.accounting.surely_generated(self.text, self.capped);
         let needed = self.prompt_tokens.saturating_add(output);
-        let missing = needed.saturating_sub(ticket.reserved());
-        if missing > 0 && governor.accounting.cuts {
+        let missing = needed.saturating_sub(held.reserved());
+        if governor.accounting.cuts {
             let more = missing.max(EXTENSION);
             let enforcer = &governor.enforcer;
-            if let Err(violation) = enforcer.extend(enforcer.now(), ticket, more) {
+            if let Err(violation) = enforcer.extend(enforcer.now(), held, more)
+                && missing > 0
+            {
                 // Observed once; where nothing is refused, nothing more is to be said.
                 self.allowance = u64::MAX;
                 return self.refuse_answer(violation);
             }
         }
         // A token has at least one byte, so less text than this can't need more than is reserved.
-        let left = ticket.reserved().saturating_sub(needed);
-        self.allowance = self.text.saturating_add(left);
+        let spare = held.spare(needed).max(LEAST_ALLOWANCE);
+        self.allowance = self.text.saturating_add(spare);
         Ok(())
     }
 
@@ -713,13 +756,13 @@ impl Exchange {
 
     /// Settles once; `tokens` overrides what is known of the answer.
     fn settle(&mut self, tokens: Option<u64>) -> Result<(), PolicyViolation> {
-        let Some(ticket) = self.ticket.take() else {
+        let Some(held) = self.held.take() else {
             return Ok(());
         };
-        self.charged = tokens.unwrap_or_else(|| self.tokens(ticket.reserved()));
+        self.charged = tokens.unwrap_or_else(|| self.tokens(held.reserved()));
         let enforcer = &self.governor.enforcer;
         self.allowance = u64::MAX;
-        enforcer.settle(enforcer.now(), ticket, self.charged)
+        enforcer.settle(enforcer.now(), held, self.charged)
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.

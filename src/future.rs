@@ -15,9 +15,10 @@ use tower_service::Service;
 use crate::BoxError;
 use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
+use crate::enforcer::Asking;
 use crate::exchange::Exchange;
 use crate::respond::Respond;
-use crate::steps::{self, Governed, Receipt, Received, Stop};
+use crate::steps::{self, Admitted, Governed, Receipt, Received, Stop};
 use crate::violation::PolicyViolation;
 
 mod sealed {
@@ -73,6 +74,8 @@ pin_project! {
         Refused { violation: Option<PolicyViolation>, respond: Respond },
         /// The request's body comes in.
         Collect { #[pin] body: B, call: Option<Box<Call<S>>> },
+        /// A store counts the call.
+        Ask { asked: Option<Box<Asked<S>>> },
         /// Not governed.
         Pass { #[pin] future: F },
         Send { #[pin] future: F, exchange: Option<Box<Exchange>> },
@@ -88,6 +91,15 @@ struct Call<S> {
     head: request::Parts,
     exchange: Box<Exchange>,
     collected: Collected,
+}
+
+/// A judged request that waits for a store.
+struct Asked<S> {
+    service: S,
+    head: request::Parts,
+    exchange: Box<Exchange>,
+    body: Bytes,
+    asking: Asking,
 }
 
 impl<S, B> ResponseFuture<S, B>
@@ -183,11 +195,46 @@ where
                     } = *call;
                     let respond = exchange.governor().respond;
                     match steps::admit(&mut exchange, &mut head, collected, whole) {
-                        Ok(body) => Continue(State::Send {
+                        Ok(Admitted::Send(body)) => Continue(State::Send {
                             future: service.call(Request::from_parts(head, B::from(body))),
                             exchange: Some(exchange),
                         }),
+                        Ok(Admitted::Ask(asking, body)) => Continue(State::Ask {
+                            asked: Some(Box::new(Asked {
+                                service,
+                                head,
+                                exchange,
+                                body,
+                                asking,
+                            })),
+                        }),
                         Err(stop) => Break(end(stop, respond)),
+                    }
+                }
+                StateProj::Ask { asked } => {
+                    let Some(waiting) = asked else {
+                        return Poll::Pending;
+                    };
+                    let answer = ready!(waiting.asking.answer.as_mut().poll(cx));
+                    let Some(asked) = asked.take() else {
+                        return Poll::Pending;
+                    };
+                    let Asked {
+                        mut service,
+                        head,
+                        mut exchange,
+                        body,
+                        asking,
+                    } = *asked;
+                    match steps::resume(&mut exchange, &asking, answer) {
+                        Ok(()) => Continue(State::Send {
+                            future: service.call(Request::from_parts(head, B::from(body))),
+                            exchange: Some(exchange),
+                        }),
+                        Err(violation) => {
+                            let respond = exchange.governor().respond;
+                            Break(steps::refuse(violation, respond).map_err(Into::into))
+                        }
                     }
                 }
                 StateProj::Send { future, exchange } => {

@@ -189,7 +189,10 @@ pub use future::{HttpResponse, ResponseFuture};
 #[cfg(feature = "reqwest-middleware")]
 pub use hosts::reqwest_middleware::SekuireMiddleware;
 pub use layer::SekuireLayer;
-pub use limits::{Clock, ManualClock, SystemClock};
+pub use limits::{
+    Ask, Clock, Counted, Lease, LimitStore, ManualClock, MemoryStore, StoreFuture, StoreRefusal,
+    SystemClock,
+};
 pub use policy::{
     DomainPattern, Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch,
     NetworkRules, Notice, Policy, PolicyError, PolicyLoader, Problem,

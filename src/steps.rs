@@ -1,14 +1,16 @@
 //! The steps of a governed call that every host takes alike.
 //!
-//! A host waits and moves bytes; what a step says is final. The order is: begin, collect the request, [`admit`],
-//! send, [`receive`], collect the answer, [`Receipt::judge`].
+//! A host waits and moves bytes; what a step says is final. The order is: begin, collect the request, [`admit`]
+//! (and [`resume`], where a store counts), send, [`receive`], collect the answer, [`Receipt::judge`].
 
 use bytes::Bytes;
 use http::{Response, request, response};
 
 use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
+use crate::enforcer::Asking;
 use crate::exchange::{Answer, Exchange};
+use crate::limits::{Lease, StoreRefusal};
 use crate::respond::{self, Respond};
 use crate::violation::PolicyViolation;
 
@@ -42,13 +44,21 @@ pub(crate) fn refuse<R>(
     }
 }
 
-/// Judges a collected request; returns the body to send under the prepared head.
+/// A collected request that was judged.
+pub(crate) enum Admitted {
+    /// Send this body under the prepared head.
+    Send(Bytes),
+    /// Wait for the store's answer and show it to [`resume`].
+    Ask(Asking, Bytes),
+}
+
+/// Judges a collected request.
 pub(crate) fn admit<E>(
     exchange: &mut Exchange,
     head: &mut request::Parts,
     collected: Collected,
     whole: Result<(), Uncollected<E>>,
-) -> Result<Bytes, Stop<E>> {
+) -> Result<Admitted, Stop<E>> {
     match whole {
         Ok(()) => {}
         Err(Uncollected::OverCap) => {
@@ -63,9 +73,22 @@ pub(crate) fn admit<E>(
         let message = "the request's body has trailers, which can't be sent on once it was read";
         return Err(exchange.unreadable_body(message).into());
     }
-    let body = exchange.request(&body)?.unwrap_or(body);
+    let judged = exchange.request(&body)?;
+    let body = judged.body.unwrap_or(body);
     exchange.prepare(head, &body);
-    Ok(body)
+    Ok(match judged.asking {
+        None => Admitted::Send(body),
+        Some(asking) => Admitted::Ask(asking, body),
+    })
+}
+
+/// Takes in what the store answered: the request may leave, or not.
+pub(crate) fn resume(
+    exchange: &mut Exchange,
+    asking: &Asking,
+    answer: Result<Lease, StoreRefusal>,
+) -> Result<(), PolicyViolation> {
+    exchange.told_by_store(asking, answer)
 }
 
 /// What an answer's head says about its body.

@@ -579,3 +579,165 @@ fn a_background_stream_that_is_left_costs_all_that_was_reserved() {
     drop(response);
     assert_eq!(counted(&stand), (52, 0));
 }
+
+/// A store that says yes, no or nothing, and remembers.
+mod shared {
+    use super::*;
+    use tower_sekuire::{
+        Ask, Counted, Lease, LimitStore, MemoryStore, Mode, SekuireLayer, StoreFuture, StoreRefusal,
+    };
+
+    fn with_store(limits: &str, store: impl LimitStore) -> Stand {
+        let policy = Policy::from_yaml(&format!("rate_limits: {limits}")).unwrap();
+        Stand::from_enforcer(PolicyEnforcer::new(policy).limit_store(store))
+    }
+
+    fn used(store: &MemoryStore, key: &str) -> (u64, u64) {
+        let mut asks = Vec::new();
+        // A store's windows are known by their keys alone.
+        let recorder = Recorder::default();
+        let stand = with_store(LIMITS, recorder.clone());
+        let _ = stand.call(&Upstream::json(costing(1)), asking(&json!({})));
+        asks.extend(recorder.asks().into_iter().filter(|ask| ask.key == key));
+        assert_eq!(asks.len(), 1, "{key}");
+        let counted = store.usage_now(&asks)[0];
+        (counted.used, counted.reserved)
+    }
+
+    const LIMITS: &str =
+        "{ per_agent: { requests_per_minute: 3 }, global: { tokens_per_day: 100 } }";
+    const TOKENS: &str = "tokens:86400:global";
+
+    #[derive(Clone, Debug, Default)]
+    struct Recorder(std::sync::Arc<std::sync::Mutex<Vec<Ask>>>);
+
+    impl Recorder {
+        fn asks(&self) -> Vec<Ask> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl LimitStore for Recorder {
+        fn reserve(&self, asks: Vec<Ask>, _: bool) -> StoreFuture<Result<Lease, StoreRefusal>> {
+            self.0.lock().unwrap().extend(asks);
+            let waits = tokio::task::yield_now();
+            Box::pin(async move {
+                waits.await;
+                Err(StoreRefusal::Unavailable)
+            })
+        }
+        fn extend(&self, _: &Lease, _: u64) {}
+        fn settle(&self, _: &Lease, _: u64) {}
+        fn usage(&self, _: Vec<Ask>) -> StoreFuture<Result<Vec<Counted>, StoreRefusal>> {
+            Box::pin(std::future::ready(Err(StoreRefusal::Unavailable)))
+        }
+    }
+
+    #[test]
+    fn several_layers_share_one_budget() {
+        let store = MemoryStore::default();
+        let (one, other) = (
+            with_store(LIMITS, store.clone()),
+            with_store(LIMITS, store.clone()),
+        );
+        let upstream = Upstream::json(costing(20));
+        let ask = || asking(&json!({"max_tokens": 30}));
+        assert!(one.call(&upstream, ask()).error.is_none());
+        assert_eq!(used(&store, TOKENS), (20, 0));
+        let in_flight = support::run(
+            other
+                .around(Upstream::stream(
+                    chat::text("hi") + &chat::usage(5) + chat::DONE,
+                ))
+                .oneshot(ask()),
+        )
+        .unwrap();
+        assert_eq!(used(&store, TOKENS), (20, 33));
+        let refused = one.call(&upstream, asking(&json!({"max_tokens": 60})));
+        let violation = refused.violation().unwrap();
+        assert_eq!(
+            violation.message(),
+            "Token budget exceeded: 100 tokens per day"
+        );
+        assert!(violation.retry_after().is_some());
+        assert!(support::read(in_flight).error.is_none());
+        assert_eq!(used(&store, TOKENS), (25, 0));
+        assert!(other.call(&upstream, ask()).error.is_none());
+        let refused = one.call(&upstream, ask());
+        assert_eq!(refused.rule(), Some(Rule::RateLimitExceeded));
+        assert_eq!(upstream.calls(), 2);
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_refuses_and_in_warn_mode_does_not() {
+        let stand = with_store(LIMITS, Recorder::default());
+        let upstream = Upstream::json(costing(20));
+        let outcome = stand.call(&upstream, asking(&json!({})));
+        let violation = outcome.violation().unwrap();
+        assert_eq!(violation.rule(), Rule::RateLimitExceeded);
+        assert_eq!(violation.retry_after(), Some(Duration::from_secs(1)));
+        assert_eq!(upstream.calls(), 0);
+
+        let policy = Policy::from_yaml(&format!("rate_limits: {LIMITS}")).unwrap();
+        let enforcer = PolicyEnforcer::new(policy).mode(Mode::Warn);
+        let stand = Stand::from_enforcer(enforcer.limit_store(Recorder::default()));
+        assert!(stand.call(&upstream, asking(&json!({}))).error.is_none());
+        assert_eq!(upstream.calls(), 1);
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_counted_all_the_same() {
+        let store = MemoryStore::default();
+        let policy = Policy::from_yaml(&format!("rate_limits: {LIMITS}")).unwrap();
+        let enforcer = PolicyEnforcer::new(policy).mode(Mode::Audit);
+        let stand = Stand::from_enforcer(enforcer.limit_store(store.clone()));
+        for _ in 0..5 {
+            let upstream = Upstream::json(costing(50));
+            assert!(stand.call(&upstream, asking(&json!({}))).error.is_none());
+        }
+        assert_eq!(used(&store, TOKENS), (250, 0));
+        let told = stand.told();
+        let over = told.iter().filter(|told| told.rule.is_some()).count();
+        assert!(over >= 3, "{told:?}");
+    }
+
+    #[test]
+    fn a_stream_asks_its_store_for_more_ahead_of_need_and_is_cut_when_that_says_no() {
+        let long = || {
+            let events: Vec<_> = (0..100)
+                .map(|_| Step::data(chat::text(&"y".repeat(30))))
+                .collect();
+            Upstream::steps(200, "text/event-stream", events)
+        };
+        let ask = || asking(&json!({"stream": true}));
+        let small = |layer: SekuireLayer| layer.default_output_tokens(100);
+        let store = MemoryStore::default();
+        let roomy = with_store("{ global: { tokens_per_day: 5000 } }", store.clone()).with(small);
+        assert!(roomy.call(&long(), ask()).error.is_none());
+        assert_eq!(
+            used(&store, TOKENS),
+            (1_003, 0),
+            "the estimate, as none was reported"
+        );
+
+        let store = MemoryStore::default();
+        let tight = with_store("{ global: { tokens_per_day: 500 } }", store.clone()).with(small);
+        let outcome = tight.call(&long(), ask());
+        assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded));
+        let (used, reserved) = used(&store, TOKENS);
+        assert!((480..=510).contains(&used) && reserved == 0, "{used}");
+    }
+
+    #[test]
+    fn a_call_that_fails_or_panics_leaves_nothing_reserved_in_its_store() {
+        let store = MemoryStore::default();
+        let stand = with_store("{ global: { tokens_per_day: 5000 } }", store.clone());
+        let broken = Upstream::new(|| Err("connection refused".into()));
+        assert!(stand.call(&broken, asking(&json!({}))).error.is_some());
+        assert_eq!(used(&store, TOKENS), (0, 0));
+        let service = stand.around(Upstream::new(|| panic!("a bug in the client")));
+        let call = AssertUnwindSafe(|| support::run(service.oneshot(asking(&json!({})))).is_ok());
+        assert!(catch_unwind(call).is_err());
+        assert_eq!(used(&store, TOKENS), (3, 0));
+    }
+}

@@ -11,11 +11,12 @@ use http::{Extensions, request};
 use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 
+use crate::accounting::AgentKey;
 use crate::body::collect::{Collected, Uncollected};
 use crate::exchange::Exchange;
 use crate::governor::{Begin, Governor};
 use crate::layer::SekuireLayer;
-use crate::steps::{self, Governed, Received, Stop};
+use crate::steps::{self, Admitted, Governed, Received, Stop};
 use crate::violation::{PolicyViolation, Rule, Seen};
 
 /// Governs every call of a reqwest-middleware client by a policy, as [`SekuireLayer`] governs a tower service: the
@@ -86,7 +87,10 @@ impl Middleware for SekuireMiddleware {
         next: Next<'_>,
     ) -> Result<Response> {
         let url = request.url().clone();
-        let head = take_head(&mut request)?;
+        let mut head = take_head(&mut request)?;
+        if let Some(agent) = extensions.get::<AgentKey>() {
+            head.extensions.insert(agent.clone());
+        }
         let governed = match self.governor.begin(&head) {
             Begin::Refuse(violation) => Err(Stop::Refused(violation)),
             Begin::Pass => {
@@ -131,7 +135,14 @@ async fn govern(
         Some(body) => collect(&mut collected, body).await,
         None => Ok(()),
     };
-    let body = steps::admit(&mut exchange, &mut head, collected, whole)?;
+    let body = match steps::admit(&mut exchange, &mut head, collected, whole)? {
+        Admitted::Send(body) => body,
+        Admitted::Ask(mut asking, body) => {
+            let answer = asking.answer.as_mut().await;
+            steps::resume(&mut exchange, &asking, answer)?;
+            body
+        }
+    };
     *request.body_mut() = Some(Body::from(body));
     *request.headers_mut() = head.headers;
 

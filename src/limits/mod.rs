@@ -3,7 +3,7 @@
 //! Three layers, each ignorant of the one above it. [`clock`] is the only place that reads a clock;
 //! everything else is handed the time, read once per request. [`window`] counts one limit for one
 //! key. [`ledger`] holds all windows of a policy and charges a call to every one that governs it, or
-//! to none. [`runs`] keeps what is reserved for calls that go on after their answer.
+//! to none. [`store`] is the same for budgets that several processes share.
 //!
 //! The rule that is easily broken without noticing: every inexactness must be on the strict side. An
 //! entry may leave its window late, never early; time may stand still, never run backwards; a key may
@@ -13,11 +13,11 @@
 
 mod clock;
 mod ledger;
-mod runs;
+mod store;
 #[cfg(test)]
 mod tests;
 mod window;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use ledger::{Call, Exceeded, Ledger, LimitSpec, Refusal, Scope, Ticket, Unit};
-pub(crate) use runs::{Run, Runs};
+pub use store::{Ask, Counted, Lease, LimitStore, MemoryStore, StoreFuture, StoreRefusal};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Ticket;
+use super::Held;
 
 /// Runs that are waited for at once. Beyond it the oldest is settled at what it reserved.
 const MAX_RUNS: usize = 1_024;
@@ -12,7 +12,7 @@ const MAX_RUNS: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) id: String,
-    pub(crate) ticket: Ticket,
+    pub(crate) held: Held,
     /// The estimate of its prompt.
     pub(crate) prompt_tokens: u64,
 }

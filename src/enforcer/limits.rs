@@ -1,0 +1,338 @@
+//! What calls are counted in, and what they hold of it: the policy's limits over the ledger, or over a store that
+//! several processes share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{LimitUsage, Mode, PolicyEnforcer, Run, Runs};
+use crate::limits::{
+    Ask, Call, Exceeded, Lease, LimitStore, Refusal, StoreFuture, StoreRefusal, Ticket,
+};
+use crate::policy::{Limit, LimitScope, LimitUnit};
+use crate::violation::{PolicyViolation, Rule, Seen};
+
+/// How long a client is told to wait for a store that can't be reached.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+
+/// What a call holds of its limits until it is settled.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// In this process.
+    Here(Ticket),
+    /// In a store.
+    There(Lease),
+}
+
+impl Held {
+    /// Tokens that are reserved.
+    pub(crate) fn reserved(&self) -> u64 {
+        match self {
+            Self::Here(ticket) => ticket.reserved(),
+            Self::There(lease) => lease.reserved(),
+        }
+    }
+
+    /// Tokens that may be used beyond what is needed before more should be asked for.
+    pub(crate) fn spare(&self, needed: u64) -> u64 {
+        let left = self.reserved().saturating_sub(needed);
+        match self {
+            Self::Here(_) => left,
+            // Its answer takes a while: asked for ahead of need.
+            Self::There(_) => left / 2,
+        }
+    }
+}
+
+/// Whether a call may go ahead, as far as limits are concerned.
+pub(crate) enum Admission {
+    Told(Option<Held>, Result<(), PolicyViolation>),
+    /// The store was asked.
+    Asked(Asking),
+}
+
+/// A store's answer on its way. Dropping it leaves a lease that came too late to expire in the store.
+pub(crate) struct Asking {
+    pub(crate) answer: StoreFuture<Result<Lease, StoreRefusal>>,
+    /// The policy's limits, in the order in which they were asked for.
+    limits: Vec<usize>,
+}
+
+impl PolicyEnforcer {
+    /// Counts in a store that several processes share, in place of this process's memory. The layers made from this
+    /// enforcer ask it before each call that runs a model.
+    ///
+    /// [`enforce_rate_limit`](Self::enforce_rate_limit) and [`usage`](Self::usage) go on telling of this process alone.
+    ///
+    /// ```
+    /// use tower_sekuire::{MemoryStore, Policy, PolicyEnforcer, SekuireLayer};
+    ///
+    /// let policy = Policy::from_yaml("rate_limits: { global: { tokens_per_day: 1000000 } }")?;
+    /// // A store of one's own; two enforcers with this one share a budget.
+    /// let store = MemoryStore::default();
+    /// let layer = SekuireLayer::from_enforcer(PolicyEnforcer::new(policy).limit_store(store.clone()));
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn limit_store(mut self, store: impl LimitStore) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// What each agent that counts something has used of each limit, in the order of their names. Limits that agents
+    /// share are listed for each.
+    #[must_use]
+    pub fn usage_by_agent(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
+        let agents = self.ledger.agents();
+        agents
+            .into_iter()
+            .map(|agent| {
+                let usage = self.usage_of(&agent);
+                (agent, usage)
+            })
+            .collect()
+    }
+
+    pub(crate) fn usage_of(&self, agent: &Arc<str>) -> Vec<LimitUsage> {
+        let used = self.ledger.usage(self.clock.now(), agent);
+        let limits = self.policy.limits();
+        used.into_iter()
+            .filter_map(|usage| {
+                let limit = limits.get(usage.limit)?.clone();
+                Some(LimitUsage {
+                    limit,
+                    used: usage.used,
+                    reserved: usage.reserved,
+                    reset: usage.reset,
+                })
+            })
+            .collect()
+    }
+
+    /// The key under which calls count unless something else names them.
+    pub(crate) const fn agent(&self) -> &Arc<str> {
+        &self.agent
+    }
+
+    /// Whether any limit counts tokens.
+    pub(crate) fn limits_tokens(&self) -> bool {
+        let limits = self.policy.limits();
+        limits.iter().any(|limit| limit.unit() == LimitUnit::Tokens)
+    }
+
+    /// Counts a call of this agent that names these models in every window that applies, and reserves `estimate`
+    /// tokens for it. A call that goes ahead although a limit refuses it, in warn and audit modes, is counted too.
+    pub(crate) fn admit<'m>(
+        &self,
+        now: Duration,
+        agent: &Arc<str>,
+        models: impl Iterator<Item = &'m str>,
+        estimate: u64,
+    ) -> Admission {
+        let call = Call {
+            agent: agent.clone(),
+            models: self.model_limits(models),
+        };
+        if let Some(store) = &self.store {
+            return self.ask(store, &call, estimate);
+        }
+        match self.ledger.admit(now, &call, estimate) {
+            Ok(ticket) => Admission::Told(Some(Held::Here(ticket)), Ok(())),
+            Err(refusal) => {
+                let goes_ahead = self.mode != Mode::Block;
+                let ticket = goes_ahead.then(|| self.ledger.admit_anyway(now, &call, estimate));
+                let violation = self.limit_violation(refusal, Seen::Request);
+                Admission::Told(ticket.map(Held::Here), Err(violation))
+            }
+        }
+    }
+
+    fn ask(&self, store: &Arc<dyn LimitStore>, call: &Call, estimate: u64) -> Admission {
+        let governing = |(index, limit): &(usize, &Limit)| match limit.scope() {
+            LimitScope::PerModel(_) => call.models.contains(index),
+            LimitScope::PerAgent | LimitScope::Global => true,
+        };
+        let limits = self.policy.limits().iter().enumerate();
+        let (limits, asks): (Vec<_>, Vec<_>) = limits
+            .filter(governing)
+            .map(|(index, limit)| (index, ask_of(limit, &call.agent, estimate)))
+            .unzip();
+        if asks.is_empty() {
+            return Admission::Told(None, Ok(()));
+        }
+        Admission::Asked(Asking {
+            answer: store.reserve(asks, self.mode == Mode::Block),
+            limits,
+        })
+    }
+
+    /// What a store's answer comes to.
+    pub(crate) fn told(
+        &self,
+        asking: &Asking,
+        answer: Result<Lease, StoreRefusal>,
+    ) -> (Option<Held>, Result<(), PolicyViolation>) {
+        let limits = &asking.limits;
+        match answer {
+            Ok(lease) => {
+                let observed = lease.observed();
+                let told = observed.map_or(Ok(()), |refusal| {
+                    Err(self.store_violation(limits, refusal, Seen::Request))
+                });
+                (Some(Held::There(lease)), told)
+            }
+            Err(refusal) => {
+                let violation = self.store_violation(limits, refusal, Seen::Request);
+                (None, Err(violation))
+            }
+        }
+    }
+
+    fn store_violation(
+        &self,
+        limits: &[usize],
+        refusal: StoreRefusal,
+        seen: Seen,
+    ) -> PolicyViolation {
+        match refusal {
+            StoreRefusal::Full { ask, wait } => {
+                let limit = limits.get(ask).copied().unwrap_or(usize::MAX);
+                self.limit_violation(Refusal::Exceeded(Exceeded { limit, wait }), seen)
+            }
+            StoreRefusal::Unavailable => PolicyViolation::new(
+                Rule::RateLimitExceeded,
+                seen,
+                "Rate limit exceeded: the store that counts the limits does not answer",
+            )
+            .with_retry_after(Some(STORE_WAIT)),
+        }
+    }
+
+    /// Reserves up to `more` tokens for a call that outgrows what was reserved for it. A store is asked, and its answer
+    /// not waited for: the stream goes on until it says no.
+    pub(crate) fn extend(
+        &self,
+        now: Duration,
+        held: &mut Held,
+        more: u64,
+    ) -> Result<(), PolicyViolation> {
+        let refusal = match held {
+            Held::Here(ticket) => match self.ledger.extend(now, ticket, more) {
+                Ok(()) => return Ok(()),
+                Err(exceeded) => Refusal::Exceeded(exceeded),
+            },
+            Held::There(lease) => {
+                if !lease.is_refused() {
+                    if let Some(store) = &self.store
+                        && lease.begins_extension()
+                    {
+                        store.extend(lease, more);
+                    }
+                    return Ok(());
+                }
+                // Which limit it was the store doesn't say: the tightest one names itself at the next call.
+                let limits = self.policy.limits();
+                let tokens = |limit: &Limit| limit.unit() == LimitUnit::Tokens;
+                let limit = limits.iter().position(tokens).unwrap_or(usize::MAX);
+                Refusal::Exceeded(Exceeded { limit, wait: None })
+            }
+        };
+        Err(self
+            .limit_violation(refusal, Seen::Response)
+            .after_the_call())
+    }
+
+    /// Charges what an admitted call used, and ends its reservation. The charge stands also when it crosses a budget.
+    pub(crate) fn settle(
+        &self,
+        now: Duration,
+        held: Held,
+        tokens: u64,
+    ) -> Result<(), PolicyViolation> {
+        match held {
+            Held::Here(ticket) => self.ledger.settle(now, ticket, tokens).map_err(|exceeded| {
+                self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
+                    .after_the_call()
+            }),
+            Held::There(lease) => {
+                if let Some(store) = &self.store {
+                    store.settle(&lease, tokens);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The calls that go on after their answer.
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// Keeps a call's reservation until somebody reads how its run ended. A run that nobody asked for in time is
+    /// charged what it reserved.
+    pub(crate) fn wait_for_run(&self, run: Run) {
+        if let Some(Run { held, .. }) = self.runs.wait_for(run) {
+            let reserved = held.reserved();
+            // Over the budget or not, its answer is long gone.
+            let _ = self.settle(self.now(), held, reserved);
+        }
+    }
+
+    fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
+        let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
+        if !self.policy.limits().iter().any(|limit| per_model(&limit)) {
+            return self.no_models.clone();
+        }
+        let models: Vec<&str> = models.collect();
+        let limits = self.policy.limits().iter().enumerate();
+        limits
+            .filter(|(_, limit)| match limit.scope() {
+                LimitScope::PerModel(entry) => models.iter().any(|model| entry.matches(model)),
+                _ => false,
+            })
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    pub(super) fn limit_violation(&self, refusal: Refusal, seen: Seen) -> PolicyViolation {
+        let Exceeded { limit, wait } = match refusal {
+            Refusal::Exceeded(exceeded) => exceeded,
+            Refusal::KeysFull => {
+                return PolicyViolation::new(
+                    Rule::RateLimitExceeded,
+                    seen,
+                    "Rate limit exceeded: too many agents are counted at once",
+                );
+            }
+        };
+        let Some(limit) = self.policy.limits().get(limit) else {
+            return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded")
+                .with_retry_after(wait);
+        };
+        let (rule, what) = match limit.unit() {
+            LimitUnit::Tokens => (Rule::TokenBudgetExceeded, "Token budget exceeded"),
+            LimitUnit::Requests => (Rule::RateLimitExceeded, "Rate limit exceeded"),
+        };
+        PolicyViolation::new(rule, seen, format!("{what}: {limit}")).with_retry_after(wait)
+    }
+}
+
+/// One of the policy's limits as a store counts it, for one agent.
+fn ask_of(limit: &Limit, agent: &str, estimate: u64) -> Ask {
+    let (unit, amount) = match limit.unit() {
+        LimitUnit::Requests => ("requests", 1),
+        LimitUnit::Tokens => ("tokens", estimate.min(limit.max())),
+    };
+    let seconds = limit.window().as_secs();
+    let scope = match limit.scope() {
+        LimitScope::PerAgent => format!("agent:{agent}"),
+        LimitScope::PerModel(entry) => format!("model:{entry}"),
+        LimitScope::Global => "global".to_owned(),
+    };
+    Ask {
+        key: format!("{unit}:{seconds}:{scope}"),
+        unit: limit.unit(),
+        window: limit.window(),
+        max: limit.max(),
+        amount,
+    }
+}

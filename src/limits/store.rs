@@ -1,0 +1,356 @@
+//! Limits counted elsewhere, so that several processes share one budget.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::window::Window;
+use super::{Clock, SystemClock};
+use crate::policy::LimitUnit;
+
+/// A future that a [`LimitStore`] answers with.
+pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Counts requests and tokens for all who share it.
+///
+/// A policy without a store counts in its own process, without waiting for anything; a store is for fleets. Whatever
+/// it is made of, a store keeps these promises, of which the first is the hard one:
+///
+/// - [`reserve`](Self::reserve) looks at all windows and charges all of them in one step, or none.
+/// - In any stretch of a window's length, what is counted and what is reserved never exceeds the maximum together,
+///   unless it was counted without being enforced, or an answer used more than was reserved for it.
+/// - A lease counts until it is settled; one that nobody settles, because its process died, counts until the store
+///   lets it expire, and is then charged as if it had used all that it reserved.
+/// - [`extend`](Self::extend) and [`settle`](Self::settle) never block and spawn nothing outside a runtime: they hand
+///   over to a task that the store owns. What is lost on the way stays charged.
+/// - A store that can't be reached answers so ([`StoreRefusal::Unavailable`]) within a bounded time.
+pub trait LimitStore: fmt::Debug + Send + Sync + 'static {
+    /// Counts a call in all of these windows if each has room, or, when `enforce` is false, whether or not they have.
+    ///
+    /// # Errors
+    /// When a window has no room and the limits are enforced, or the store can't be reached.
+    fn reserve(&self, asks: Vec<Ask>, enforce: bool) -> StoreFuture<Result<Lease, StoreRefusal>>;
+
+    /// Asks for up to so many tokens more. The answer is told by [`Lease::granted`] or [`Lease::refuse`].
+    fn extend(&self, lease: &Lease, tokens: u64);
+
+    /// Ends a reservation and charges what the call used.
+    fn settle(&self, lease: &Lease, tokens: u64);
+
+    /// What is counted in these windows; the amounts asked for don't matter.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    fn usage(&self, asks: Vec<Ask>) -> StoreFuture<Result<Vec<Counted>, StoreRefusal>>;
+}
+
+/// One window, and what a call wants of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ask {
+    /// What names the window among all who share the store: the same for the same limit of the same agent.
+    pub key: String,
+    /// Requests are counted when they are reserved, tokens when they are settled.
+    pub unit: LimitUnit,
+    /// The length of the sliding window.
+    pub window: Duration,
+    /// Requests or tokens per window.
+    pub max: u64,
+    /// One request; or the tokens to reserve, at most `max`. No tokens ask for room for one, and reserve none.
+    pub amount: u64,
+}
+
+/// What a window has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Requests or tokens.
+    pub used: u64,
+    /// Tokens of calls in flight.
+    pub reserved: u64,
+    /// How long until nothing counts any more, if nothing is added.
+    pub reset: Duration,
+}
+
+/// Why a store doesn't admit a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreRefusal {
+    /// A window has no room.
+    Full {
+        /// Which of those that were asked: the one that takes longest to recover.
+        ask: usize,
+        /// How long until it has room, at the earliest; `None` is never.
+        wait: Option<Duration>,
+    },
+    /// The store can't be reached, or didn't answer in time.
+    Unavailable,
+}
+
+/// A call that a store has counted, until it is settled.
+#[derive(Clone, Debug)]
+pub struct Lease(Arc<LeaseState>);
+
+#[derive(Debug)]
+struct LeaseState {
+    id: String,
+    asks: Vec<Ask>,
+    /// Of a call that was let through although this said no.
+    observed: Option<StoreRefusal>,
+    tokens: AtomicU64,
+    refused: AtomicBool,
+    /// An extension was asked for, and not answered.
+    extending: AtomicBool,
+}
+
+impl Lease {
+    /// A lease by the store's name for it. `observed` is why the call would have been refused, had it been enforced.
+    #[must_use]
+    pub fn new(id: String, asks: Vec<Ask>, observed: Option<StoreRefusal>) -> Self {
+        let tokens = asks.iter().filter(|ask| ask.unit == LimitUnit::Tokens);
+        let tokens = tokens.map(|ask| ask.amount).max().unwrap_or(0);
+        Self(Arc::new(LeaseState {
+            id,
+            asks,
+            observed,
+            tokens: AtomicU64::new(tokens),
+            refused: AtomicBool::new(false),
+            extending: AtomicBool::new(false),
+        }))
+    }
+
+    /// The store's name for it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The windows in which the call is counted.
+    #[must_use]
+    pub fn asks(&self) -> &[Ask] {
+        &self.0.asks
+    }
+
+    /// Tokens that are reserved.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.0.tokens.load(Ordering::Acquire)
+    }
+
+    /// Tells that so many tokens more are reserved.
+    pub fn granted(&self, tokens: u64) {
+        let add = |reserved: u64| Some(reserved.saturating_add(tokens));
+        let tokens = &self.0.tokens;
+        let _ = tokens.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        self.0.extending.store(false, Ordering::Release);
+    }
+
+    /// Tells that nothing more can be reserved.
+    pub fn refuse(&self) {
+        self.0.refused.store(true, Ordering::Release);
+    }
+
+    /// Whether an extension was refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.0.refused.load(Ordering::Acquire)
+    }
+
+    /// Whether an extension is to be asked for: one at a time.
+    pub(crate) fn begins_extension(&self) -> bool {
+        !self.0.extending.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn observed(&self) -> Option<StoreRefusal> {
+        self.0.observed
+    }
+}
+
+/// A store in this process's memory: the least that keeps a store's promises, for tests and as a local share when
+/// another store can't be reached.
+#[derive(Clone)]
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counters: HashMap<String, Counter>,
+    /// The tokens that each open lease has reserved beyond what it asked for at first.
+    leases: HashMap<String, u64>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Counter {
+    window: Window,
+    reserved: u64,
+}
+
+/// Windows counted at once, unless they are idle.
+const MAX_WINDOWS: usize = 100_000;
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new(SystemClock::new())
+    }
+}
+
+impl MemoryStore {
+    /// An empty store that takes its time from `clock`.
+    #[must_use]
+    pub fn new(clock: impl Clock) -> Self {
+        Self {
+            clock: Arc::new(clock),
+            state: Arc::default(),
+        }
+    }
+
+    /// As [`LimitStore::reserve`], at once.
+    ///
+    /// # Errors
+    /// When a window has no room and the limits are enforced, or there are too many windows.
+    pub fn reserve_now(&self, asks: Vec<Ask>, enforce: bool) -> Result<Lease, StoreRefusal> {
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        if state.counters.len().saturating_add(asks.len()) > MAX_WINDOWS {
+            state.counters.retain(|_, counter| {
+                counter.reserved > 0 || !counter.window.empty_in(now).is_zero()
+            });
+            if state.counters.len().saturating_add(asks.len()) > MAX_WINDOWS {
+                return Err(StoreRefusal::Unavailable);
+            }
+        }
+        let mut slowest: Option<(Duration, usize)> = None;
+        for (place, ask) in asks.iter().enumerate() {
+            let counter = counter(&mut state.counters, ask);
+            let wait = counter
+                .window
+                .wait_for(now, ask.amount.max(1), counter.reserved)
+                .unwrap_or(Duration::MAX);
+            if !wait.is_zero() && slowest.is_none_or(|(slowest, _)| wait > slowest) {
+                slowest = Some((wait, place));
+            }
+        }
+        let refusal = slowest.map(|(wait, ask)| StoreRefusal::Full {
+            ask,
+            wait: (wait < Duration::MAX).then_some(wait),
+        });
+        if let Some(refusal) = refusal
+            && enforce
+        {
+            return Err(refusal);
+        }
+        for ask in &asks {
+            let counter = counter(&mut state.counters, ask);
+            match ask.unit {
+                LimitUnit::Tokens => counter.reserved = counter.reserved.saturating_add(ask.amount),
+                _ => counter.window.add(now, ask.amount),
+            }
+        }
+        let id = state.next.to_string();
+        state.next = state.next.wrapping_add(1);
+        state.leases.insert(id.clone(), 0);
+        Ok(Lease::new(id, asks, refusal))
+    }
+
+    /// What is counted in these windows, now.
+    #[must_use]
+    pub fn usage_now(&self, asks: &[Ask]) -> Vec<Counted> {
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = asks
+            .iter()
+            .map(|ask| match state.counters.get_mut(&ask.key) {
+                None => Counted::default(),
+                Some(counter) => Counted {
+                    used: counter.window.used(now),
+                    reserved: counter.reserved,
+                    reset: counter.window.empty_in(now),
+                },
+            });
+        counted.collect()
+    }
+}
+
+fn counter<'a>(counters: &'a mut HashMap<String, Counter>, ask: &Ask) -> &'a mut Counter {
+    counters.entry(ask.key.clone()).or_insert_with(|| Counter {
+        window: Window::new(ask.window, ask.max),
+        reserved: 0,
+    })
+}
+
+impl LimitStore for MemoryStore {
+    fn reserve(&self, asks: Vec<Ask>, enforce: bool) -> StoreFuture<Result<Lease, StoreRefusal>> {
+        Box::pin(std::future::ready(self.reserve_now(asks, enforce)))
+    }
+
+    fn extend(&self, lease: &Lease, tokens: u64) {
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State {
+            counters, leases, ..
+        } = &mut *state;
+        let Some(extra) = leases.get_mut(lease.id()) else {
+            return;
+        };
+        let windows = || {
+            lease
+                .asks()
+                .iter()
+                .filter(|ask| ask.unit == LimitUnit::Tokens)
+        };
+        let rooms = windows().map(|ask| {
+            let counter = counter(counters, ask);
+            counter.window.room(now, counter.reserved)
+        });
+        let granted = rooms.min().unwrap_or(u64::MAX).min(tokens);
+        if granted == 0 {
+            lease.refuse();
+            return;
+        }
+        for ask in windows() {
+            let counter = counter(counters, ask);
+            counter.reserved = counter.reserved.saturating_add(granted);
+        }
+        *extra = extra.saturating_add(granted);
+        lease.granted(granted);
+    }
+
+    fn settle(&self, lease: &Lease, tokens: u64) {
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State {
+            counters, leases, ..
+        } = &mut *state;
+        // Once: whoever settles again settles nothing.
+        let Some(extra) = leases.remove(lease.id()) else {
+            return;
+        };
+        for ask in lease
+            .asks()
+            .iter()
+            .filter(|ask| ask.unit == LimitUnit::Tokens)
+        {
+            let counter = counter(counters, ask);
+            let held = ask.amount.saturating_add(extra);
+            counter.reserved = counter.reserved.saturating_sub(held);
+            counter.window.add(now, tokens);
+        }
+    }
+
+    fn usage(&self, asks: Vec<Ask>) -> StoreFuture<Result<Vec<Counted>, StoreRefusal>> {
+        Box::pin(std::future::ready(Ok(self.usage_now(&asks))))
+    }
+}
