@@ -21,8 +21,7 @@ pub(crate) struct Gate {
     /// The beginning of a block whose end has not come.
     pending: BytesMut,
     /// Judged blocks from a call on that waits for its name.
-    held: Vec<Bytes>,
-    held_bytes: usize,
+    held: BytesMut,
     /// The next piece that may leave: mostly there is one, in the poll in which it came.
     next: Option<Bytes>,
     /// The pieces after it.
@@ -40,8 +39,7 @@ impl Gate {
             scanner: Scanner::new(),
             reader,
             pending: BytesMut::new(),
-            held: Vec::new(),
-            held_bytes: 0,
+            held: BytesMut::new(),
             next: None,
             more: VecDeque::new(),
             events: 0,
@@ -84,7 +82,7 @@ impl Gate {
     /// Forgets what has not left and never may.
     pub(crate) fn discard(&mut self) {
         self.pending = BytesMut::new();
-        self.held = Vec::new();
+        self.held = BytesMut::new();
     }
 
     /// Takes in a frame and judges every block that ends in it.
@@ -99,7 +97,7 @@ impl Gate {
         if self.scanner.is_at_start()
             && let Some(length) = self.reader.skim(&frame)
         {
-            self.skimmed(exchange)?;
+            self.skimmed(length, exchange)?;
             if length == frame.len() {
                 self.push_out(frame);
                 return Ok(());
@@ -109,7 +107,8 @@ impl Gate {
         self.push_blocks(frame, judged, exchange)
     }
 
-    fn skimmed(&mut self, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+    fn skimmed(&mut self, length: usize, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        self.within_cap(length, exchange)?;
         exchange.spoken(self.reader.text())?;
         self.events = self.events.saturating_add(1);
         self.sequence = Some(self.reader.next_sequence());
@@ -134,7 +133,7 @@ impl Gate {
             if self.scanner.is_at_start()
                 && let Some(length) = self.reader.skim(rest)
             {
-                if let Err(violation) = self.skimmed(exchange) {
+                if let Err(violation) = self.skimmed(length, exchange) {
                     break Err(violation);
                 }
                 if ready.end != at {
@@ -148,6 +147,10 @@ impl Gate {
             let Some(length) = self.scanner.scan(rest) else {
                 break self.keep(rest, exchange);
             };
+            // A verdict must not depend on how the transport cut the event.
+            if let Err(violation) = self.within_cap(length, exchange) {
+                break Err(violation);
+            }
             let block = at..at + length;
             at = block.end;
             let whole = if self.pending.is_empty() {
@@ -209,25 +212,35 @@ impl Gate {
         exchange: &mut Exchange,
     ) -> Result<(), PolicyViolation> {
         if !self.reader.waiting() {
-            for held in std::mem::take(&mut self.held) {
+            if !self.held.is_empty() {
+                let held = std::mem::take(&mut self.held).freeze();
                 self.push_out(held);
             }
-            self.held_bytes = 0;
             self.push_out(piece);
             return Ok(());
         }
-        self.held_bytes = self.held_bytes.saturating_add(piece.len());
-        self.held.push(piece);
-        self.within_cap(exchange)
+        // Copied: kept as they are, blocks of a few bytes would cost many times their length, and whole frames.
+        self.held.extend_from_slice(&piece);
+        self.within_cap(0, exchange)
     }
 
     fn keep(&mut self, rest: &[u8], exchange: &mut Exchange) -> Result<(), PolicyViolation> {
         self.pending.extend_from_slice(rest);
-        self.within_cap(exchange)
+        self.within_cap(0, exchange)
     }
 
-    fn within_cap(&self, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
-        if self.pending.len().saturating_add(self.held_bytes) > self.cap {
+    /// More is held than the cap allows: where nothing is refused, reading must stop here.
+    pub(crate) fn is_over_cap(&self) -> bool {
+        self.exceeds_cap(0)
+    }
+
+    fn exceeds_cap(&self, more: usize) -> bool {
+        let held = self.pending.len().saturating_add(self.held.len());
+        held.saturating_add(more) > self.cap
+    }
+
+    fn within_cap(&self, more: usize, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
+        if self.exceeds_cap(more) {
             return exchange.over_cap("an event of the answer is larger than the cap on events");
         }
         Ok(())

@@ -324,6 +324,9 @@ impl Observed {
             Reading::Stream(gate) => {
                 let _ = gate.push(data.clone(), &mut self.exchange);
                 while gate.pop().is_some() {}
+                if gate.is_over_cap() {
+                    self.reading = Reading::Nothing;
+                }
             }
             Reading::Document { collected, .. } => {
                 if collected.len().saturating_add(data.len()) > self.exchange.governor().caps.answer

@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 mod check;
+#[cfg(target_os = "linux")]
+mod floods;
 mod forwarding;
 mod lifetime;
 mod openings;

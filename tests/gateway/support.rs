@@ -175,6 +175,17 @@ impl Gateway {
         assert!(status.success());
     }
 
+    /// The most memory that the process has ever had in use, in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> usize {
+        let id = self.child.id().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+        peak.unwrap().trim().parse::<usize>().unwrap() << 10
+    }
+
     /// Waits for the end of the process: exit code, what else it printed, what it logged.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String, String) {
         let status = soon("the end", self.child.wait()).await.unwrap();
