@@ -207,6 +207,7 @@ impl Accounting {
             .output_cap
             .unwrap_or(self.default_output_tokens)
             .saturating_mul(facts.choices.unwrap_or(1).max(1))
+            .saturating_mul(facts.prompts.max(1))
     }
 
     /// At least this many tokens were generated when there were so many bytes; where the request capped them, less is

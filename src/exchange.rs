@@ -471,7 +471,8 @@ impl Exchange {
             // They were asked for when the answer was made.
             u64::MAX
         } else {
-            facts.choices.unwrap_or(1).max(1)
+            let each = facts.choices.unwrap_or(1).max(1);
+            each.saturating_mul(facts.prompts.max(1))
         };
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Read {
     Items,
     /// Text that counts for the estimate of the prompt.
     Text,
+    /// A prompt, or a list of prompts of which each gets choices of its own.
+    Prompts,
     /// A boolean: is the answer to be streamed.
     Stream,
     /// An object that may ask for the stream's usage.
@@ -56,8 +58,8 @@ pub(crate) enum Read {
 
 use Read::{
     Background, Choices, FunctionCall, Functions, HiddenModel, Items, Members, Messages, Model,
-    Object, Objects, OtherModel, OtherModels, OutputCap, Stored, Stream, StreamOptions, Switch,
-    Text, ToolChoice, Tools,
+    Object, Objects, OtherModel, OtherModels, OutputCap, Prompts, Stored, Stream, StreamOptions,
+    Switch, Text, ToolChoice, Tools,
 };
 
 const MODERATION: Read = Object(&[("model", OtherModel)]);
@@ -104,7 +106,7 @@ pub(crate) const COMPLETIONS: Fields = &[
     ("model", Model),
     ("models", OtherModels),
     ("fallbacks", HiddenModel),
-    ("prompt", Text),
+    ("prompt", Prompts),
     ("suffix", Text),
     ("stream", Stream),
     ("stream_options", StreamOptions),

@@ -40,6 +40,8 @@ pub(crate) struct RequestFacts {
     pub(crate) background: bool,
     /// How many choices the answer may have (`n`).
     pub(crate) choices: Option<u64>,
+    /// How many prompts get that many choices each; 0 where there is no list of them.
+    pub(crate) prompts: u64,
     /// The most tokens the answer may have, as the request itself caps it.
     pub(crate) output_cap: Option<u64>,
     /// Bytes of text in the prompt.
@@ -233,6 +235,12 @@ fn value(
             _ => text(r, facts),
         },
         Read::Text => text(r, facts),
+        Read::Prompts if r.kind()? == Kind::Array => r.array(|r| {
+            // A list of numbers is one prompt, in tokens.
+            facts.prompts += u64::from(r.kind()? != Kind::Number);
+            text(r, facts)
+        }),
+        Read::Prompts => text(r, facts),
         Read::Stream => {
             if r.kind()? != Kind::Bool {
                 return wrong(r, "`stream` is not a boolean");
