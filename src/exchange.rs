@@ -863,6 +863,11 @@ fn judge_answer_head(head: &response::Parts, format: Format) -> Result<Answer, P
         );
         return Err(unreadable_answer(message).with_help("point the client at the final address"));
     }
+    if head.headers.contains_key(header::REFRESH) {
+        return Err(unreadable_answer(
+            "the server redirects (`refresh`), and following it would leave the policy",
+        ));
+    }
     if status.is_informational() {
         return Err(unreadable_answer(
             "the server switches protocols, which can't be inspected",
