@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 use support::{
-    ASK, Outcome, ScriptBody, Stand, Step, Upstream, allowing, answer, chat, cut, request,
+    ASK, Outcome, ScriptBody, Stand, Step, URL, Upstream, allowing, answer, chat, cut, forbidding,
+    request, request_to,
 };
 use tower_sekuire::{Rule, Seen};
 
@@ -178,6 +179,25 @@ fn a_name_has_one_meaning_for_every_client() {
             unreadable(),
         ),
         case(
+            "forbidden, then null",
+            format!(
+                "{}{}",
+                evil(),
+                piece(r#"{"index":0,"function":{"name":null}}"#)
+            ),
+            not_allowed(),
+        ),
+        case(
+            "forbidden, then absent",
+            format!("{}{nameless}", evil()),
+            not_allowed(),
+        ),
+        case(
+            "another name at an index after a gap",
+            named("5", "safe") + &named("5", "evil"),
+            Refused(Rule::ResponseUnreadable, named("5", "safe")),
+        ),
+        case(
             "said again",
             format!("{safe}{again}{done}"),
             Changed(format!("{safe}{once}{done}")),
@@ -268,6 +288,23 @@ fn an_index_is_a_small_whole_number_and_belongs_to_one_call() {
             Refused(Rule::ResponseUnreadable, piece(safe_call)),
         ),
         case(
+            "null, whole call",
+            piece(&safe_call.replace("{\"id\"", "{\"index\":null,\"id\"")) + chat::DONE,
+            Untouched,
+        ),
+        case(
+            "negative, after an allowed call",
+            safe() + &named("-1", "evil"),
+            Refused(Rule::ResponseUnreadable, safe()),
+        ),
+        case(
+            "twice in one chunk",
+            piece(
+                r#"{"index":0,"id":"a","function":{"name":"safe"}},{"index":0,"id":"b","function":{"name":"safe"}}"#,
+            ),
+            unreadable(),
+        ),
+        case(
             "used again",
             safe() + &piece(r#"{"index":0,"id":"b","function":{"name":"safe","arguments":""}}"#),
             Refused(Rule::ResponseUnreadable, safe()),
@@ -276,8 +313,10 @@ fn an_index_is_a_small_whole_number_and_belongs_to_one_call() {
     for index in [
         "-1",
         "\"0\"",
+        "-0",
         "0.0",
         "0e0",
+        "1e999",
         "9007199254740992",
         "18446744073709551616",
         "128",
@@ -299,6 +338,17 @@ fn every_choice_is_judged_and_none_beyond_those_asked_for() {
     chat_streams([
         case("a second choice", in_choice(1, "safe"), unreadable()),
         case("an eighth choice", in_choice(7, "safe"), unreadable()),
+        case("forbidden in it", in_choice(7, "evil"), unreadable()),
+        case(
+            "without an index, forbidden",
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"evil\"}}]}}]}\n\n",
+            not_allowed(),
+        ),
+        case(
+            "two without an index",
+            "data: {\"choices\":[{\"delta\":{}},{\"delta\":{}}]}\n\n",
+            unreadable(),
+        ),
         case(
             "the first twice",
             chat::event(
@@ -330,6 +380,39 @@ fn every_choice_is_judged_and_none_beyond_those_asked_for() {
             case("a third", in_choice(2, "safe"), unreadable()),
         ],
     );
+}
+
+#[test]
+fn several_prompts_in_one_request_get_choices_of_their_own() {
+    let stand = Stand::new(allowing(&["safe"]));
+    let url = URL.replace("/chat/completions", "/completions");
+    let choice = |index: u64| chat::event(&json!({"choices": [{"index": index, "text": "x"}]}));
+    for (prompt, choices, expected) in [
+        (json!("a"), 1, 1),
+        (json!(["a"]), 1, 1),
+        (json!(["a", "b", "c"]), 1, 3),
+        (json!(["a", "b", "c"]), 2, 6),
+        // One prompt in tokens, and two of them.
+        (json!([1, 2, 3]), 1, 1),
+        (json!([[1, 2, 3], [4]]), 1, 2),
+        (json!([]), 1, 1),
+    ] {
+        let asked = json!({"model": "gpt-4o", "prompt": prompt, "n": choices, "stream": true});
+        for (index, fine) in [(0, true), (expected - 1, true), (expected, false)] {
+            let (released, rule) = if fine {
+                (choice(index), None)
+            } else {
+                (String::new(), Some(Rule::ResponseUnreadable))
+            };
+            let upstream = Upstream::stream(choice(index));
+            let outcome = stand.call(&upstream, request_to(&url, asked.to_string()));
+            assert_eq!(outcome.rule(), rule, "{asked}: choice {index}");
+            assert_eq!(outcome.text(), released, "{asked}: choice {index}");
+            let whole = json!({"choices": [{"index": index, "text": "x"}]}).to_string();
+            let outcome = stand.call(&Upstream::json(whole), request_to(&url, asked.to_string()));
+            assert_eq!(outcome.rule(), rule, "{asked}: choice {index}");
+        }
+    }
 }
 
 #[test]
@@ -393,13 +476,36 @@ fn a_call_is_found_in_every_place_that_some_client_reads() {
             Refused(Rule::ResponseUnreadable, legacy("safe")),
         ),
         case(
-            "both carriers in one call",
-            chat::delta(
-                &json!({"tool_calls": [{"index": 0, "function": {"name": "safe"}, "custom": {"name": "evil"}}]}),
+            "legacy, forbidden beside an allowed call",
+            safe() + &legacy("evil"),
+            Refused(Rule::ToolNotAllowed, safe()),
+        ),
+        case(
+            "both carriers in a whole call, the second forbidden",
+            chat::event(
+                &json!({"choices": [{"index": 0, "message": {"tool_calls": [{"function": {"name": "safe"}, "custom": {"name": "evil"}}]}}]}),
             ),
-            unreadable(),
+            not_allowed(),
         ),
     ];
+    for (function, custom) in [("safe", "evil"), ("evil", "safe"), ("safe", "safe")] {
+        cases.push(case(
+            "both carriers in one call",
+            chat::delta(
+                &json!({"tool_calls": [{"index": 0, "function": {"name": function}, "custom": {"name": custom}}]}),
+            ),
+            unreadable(),
+        ));
+    }
+    for nothing in [json!(null), json!({}), json!({"name": ""})] {
+        cases.push(case(
+            "a second carrier without a name",
+            chat::delta(
+                &json!({"tool_calls": [{"index": 0, "function": {"name": "safe"}, "custom": nothing}]}),
+            ) + chat::DONE,
+            Untouched,
+        ));
+    }
     for form in [
         &message as &dyn Fn(&str) -> String,
         &whole,
@@ -411,6 +517,24 @@ fn a_call_is_found_in_every_place_that_some_client_reads() {
         cases.push(case("allowed", form("safe") + chat::DONE, Untouched));
     }
     chat_streams(cases);
+    // Where only some names are forbidden, the parts of one may be allowed each by itself.
+    let split = legacy("ev") + &legacy("il");
+    streams(
+        &Stand::new(forbidding("evil")),
+        ASK,
+        [
+            case(
+                "legacy, in two parts",
+                split,
+                Refused(Rule::ResponseUnreadable, legacy("ev")),
+            ),
+            case(
+                "in two parts",
+                named("0", "ev") + &named("0", "il"),
+                Refused(Rule::ResponseUnreadable, named("0", "ev")),
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -425,6 +549,12 @@ fn an_error_beside_choices_changes_nothing_about_the_choices() {
         chat::event(&json!({"error": {"message": "overloaded", "code": 502}})),
         Untouched,
     )];
+    let error = chat::event(&json!({"error": {"message": "overloaded"}}));
+    cases.push(case(
+        "a call after an error",
+        format!("{error}{}", evil()),
+        Refused(Rule::ToolNotAllowed, error),
+    ));
     for error in [
         json!({"code": 502, "message": "x"}),
         json!(null),
@@ -533,6 +663,16 @@ fn keys_that_clients_resolve_differently_are_refused() {
             Untouched,
         ),
         case(
+            "constructor",
+            event(r#"{"choices":[],"constructor":{"prototype":{"name":"evil"}}}"#),
+            Untouched,
+        ),
+        case(
+            "constructor in a call",
+            call(r#""name":"safe","constructor":{"prototype":{"name":"evil"}}"#) + chat::DONE,
+            Untouched,
+        ),
+        case(
             "__proto__ in a call",
             call(r#""name":"safe","__proto__":{"name":"evil"}"#) + chat::DONE,
             Untouched,
@@ -586,6 +726,8 @@ fn json_that_only_some_parsers_take_is_refused() {
     for payload in [
         r#"{"choices":[],"x":NaN}"#,
         r#"{"choices":[],"x":Infinity}"#,
+        r#"{"choices":[],"x":-Infinity}"#,
+        "{\"choices\":[]} // c",
         r#"{"choices":[]} /* c */"#,
         r#"{"choices":[],}"#,
         r#"{"choices":[]} x"#,
@@ -655,6 +797,30 @@ fn json_that_only_some_parsers_take_is_refused() {
         [b"data: {\"choices\":[],\"x\":\"".as_slice(), b"\xff\"}\n\n"].concat(),
         unreadable(),
     ));
+    for bytes in [
+        &b"\xff"[..],
+        b"\xc3",
+        b"\xed\xa0\x80",
+        b"\xc0\xaf",
+        b"\xf8\x88\x80\x80\x80",
+    ] {
+        let [before, after] = [
+            "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a",
+            "b\"}}]}\n\n",
+        ];
+        cases.push(case(
+            "not UTF-8 in text",
+            [
+                text.as_bytes(),
+                b"data: ",
+                before.as_bytes(),
+                bytes,
+                after.as_bytes(),
+            ]
+            .concat(),
+            Refused(Rule::ResponseUnreadable, text.clone()),
+        ));
+    }
     cases.push(case(
         "not UTF-8 in a comment",
         [text.as_bytes(), b": \xc3\n\n", text.as_bytes()].concat(),
@@ -837,8 +1003,47 @@ fn lines_that_are_no_data_pass_untouched() {
             format!("{}{text}", ": keep-alive\n\n".repeat(50_000)),
             Untouched,
         ),
+        case("only comments", ": ping\n\n".repeat(3), Untouched),
+        case("only an event's name", "event: x\n\n", Untouched),
+        case("only an id", "id: 1\n\n", Untouched),
+        case("only a time to wait", "retry: 1\n\n", Untouched),
         case("very many events", text.repeat(20_000), Untouched),
     ]);
+}
+
+#[test]
+fn a_comment_hides_no_line_from_anyone() {
+    let (text, forbidden) = (chat::text("a"), evil());
+    let mut cases = vec![
+        // This ends a line for every client, so the comment hides nothing.
+        case(
+            "a carriage return, forbidden",
+            format!("{text}: hidden\r{forbidden}"),
+            Refused(Rule::ToolNotAllowed, format!("{text}: hidden\r")),
+        ),
+        case(
+            "a carriage return, allowed",
+            format!("{text}: shown\r{}{}", safe(), chat::DONE),
+            Untouched,
+        ),
+    ];
+    for hidden in [
+        "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}", "\0",
+    ] {
+        for (begun, call) in [
+            (":", &forbidden),
+            ("event: x", &forbidden),
+            ("id: 1", &forbidden),
+            (":", &safe()),
+        ] {
+            cases.push(case(
+                "a hidden end of line",
+                format!("{text}{begun}{hidden}{call}"),
+                Refused(Rule::ResponseUnreadable, text.clone()),
+            ));
+        }
+    }
+    chat_streams(cases);
 }
 
 #[test]
@@ -847,7 +1052,7 @@ fn an_event_over_the_cap_ends_the_stream_before_it() {
     let text = chat::text("a");
     let large = chat::text(&"x".repeat(2_000));
     let body = format!("{text}{large}{text}");
-    for size in [1, 7, 400] {
+    for size in [1, 7, 400, body.len()] {
         let steps = cut(&body.clone().into(), (0..body.len()).step_by(size))
             .into_iter()
             .map(Step::Data)
@@ -856,6 +1061,25 @@ fn an_event_over_the_cap_ends_the_stream_before_it() {
         let outcome = stand.call(&upstream, request(ASK));
         let expected = Refused(Rule::ResponseUnreadable, text.clone());
         check(&outcome, "", body.as_bytes(), &expected);
+    }
+    // One that is read for the first time, and one whose call waits for its name.
+    let nameless = chat::arguments(0, "{}");
+    for (released, refused) in [
+        ("", format!("data: {{\"x\":\"{}\"}}\n\n", "x".repeat(2_000))),
+        (&*text, format!(":{}\n\n", "x".repeat(2_000))),
+        (&text, format!("{nameless}{}", text.repeat(20))),
+    ] {
+        let body = format!("{released}{refused}{text}");
+        for size in [1, 7, 400, body.len()] {
+            let steps = cut(&body.clone().into(), (0..body.len()).step_by(size))
+                .into_iter()
+                .map(Step::Data)
+                .collect();
+            let upstream = Upstream::steps(200, "text/event-stream", steps);
+            let outcome = stand.call(&upstream, request(ASK));
+            let expected = Refused(Rule::ResponseUnreadable, released.to_owned());
+            check(&outcome, "", body.as_bytes(), &expected);
+        }
     }
     // A line without an end is given up as soon as it is too long, not when it ends.
     let endless = ScriptBody::new((0..1_000).map(|_| Step::data("data: xxxxxxxxxxxx")));
@@ -882,9 +1106,15 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
             &json!({"tool_calls": [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}}]}),
         )
     };
+    let unstreamed = ASK.replace("\"stream\":true,", "");
+    // Clients read what comes, whether they asked for a stream or not.
     let send = |content_type: &'static str, body: &str| {
         let upstream = Upstream::steps(200, content_type, vec![Step::data(body.to_owned())]);
-        stand.call(&upstream, request(ASK))
+        let outcome = stand.call(&upstream, request(ASK));
+        let unasked = stand.call(&upstream, request(unstreamed.clone()));
+        assert_eq!(unasked.rule(), outcome.rule(), "{content_type} {body}");
+        assert_eq!(unasked.bytes, outcome.bytes, "{content_type} {body}");
+        outcome
     };
     for content_type in [
         "application/json",
@@ -902,6 +1132,12 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
         check(
             &send(content_type, &safe()),
             "events as JSON",
+            b"",
+            &unreadable(),
+        );
+        check(
+            &send(content_type, "<html>"),
+            "HTML as JSON",
             b"",
             &unreadable(),
         );
@@ -927,6 +1163,12 @@ fn the_content_type_decides_how_an_answer_is_read_and_must_be_one_that_is() {
             "JSON as events, ended",
             b"",
             &not_allowed(),
+        );
+        check(
+            &send(content_type, "<html>"),
+            "HTML as events",
+            b"",
+            &unreadable(),
         );
     }
     for content_type in [
@@ -967,6 +1209,10 @@ fn a_document_in_another_encoding_is_refused() {
         .chars()
         .flat_map(|c| (c as u32).to_le_bytes())
         .collect();
+    let widest: Vec<u8> = text
+        .chars()
+        .flat_map(|c| (c as u32).to_be_bytes())
+        .collect();
     documents(
         ASK,
         [
@@ -977,7 +1223,18 @@ fn a_document_in_another_encoding_is_refused() {
                 [b"\xff\xfe".to_vec(), wide(true)].concat(),
                 unreadable(),
             ),
+            case(
+                "UTF-16, big end first, with a mark",
+                [b"\xfe\xff".to_vec(), wide(false)].concat(),
+                unreadable(),
+            ),
+            case(
+                "UTF-32 with a mark",
+                [b"\xff\xfe\0\0".to_vec(), wider.clone()].concat(),
+                unreadable(),
+            ),
             case("UTF-32", wider, unreadable()),
+            case("UTF-32, big end first", widest, unreadable()),
             case("a byte order mark", format!("\u{feff}{text}"), unreadable()),
             case("empty", "", unreadable()),
             case("plain", text, Untouched),
@@ -1015,10 +1272,60 @@ fn a_document_is_read_as_strictly_as_an_event() {
                 r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"safe","n\u0061me":"evil"}}]}}]}"#,
                 unreadable(),
             ),
+            case(
+                "the second of two calls",
+                chat::answer(&json!({"tool_calls": [{"function": {"name": "safe"}}, {"function": {"name": "evil"}}]})),
+                not_allowed(),
+            ),
+            case("a call escaped", chat::answer(&call("evil")).replace("evil", "\\u0065vil"), not_allowed()),
             case("two documents", chat::answer(&json!({})).repeat(2), unreadable()),
             case("not a number", r#"{"choices":[],"x":NaN}"#, unreadable()),
+            case("a comment", r#"{"choices":[]} /* c */"#, unreadable()),
+            case("more behind it", r#"{"choices":[]} x"#, unreadable()),
+            case("a NUL behind it", "{\"choices\":[]}\0", unreadable()),
+            case("a control character", "{\"choices\":[],\"x\":\"a\u{b}b\"}", unreadable()),
+            case("a NUL in a string", "{\"choices\":[],\"x\":\"a\0b\"}", unreadable()),
+            case("not UTF-8", b"{\"choices\":[],\"x\":\"a\xffb\"}", unreadable()),
             case("a list", "[]", unreadable()),
+            case("a list around it", format!("[{}]", chat::answer(&call("evil"))), unreadable()),
         ],
+    );
+    for key in [
+        r#"{"choices":[],"choices":[]}"#,
+        r#"{"choices":[],"choice\u0073":[]}"#,
+        r#"{"choices":[],"Choices":[]}"#,
+        r#"{"choices":[{"index":0,"message":{},"message":{}}]}"#,
+        r#"{"choices":[{"index":0,"message":{},"Message":{}}]}"#,
+        r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"safe","Name":"evil"}}]}}]}"#,
+        r#"{"choices":[{"index":0,"message":{"tool_calls":[{"function":{"name":"safe","name":"evil"}}]}}]}"#,
+    ] {
+        documents(ASK, [case("a key twice", key, unreadable())]);
+    }
+    for name in [
+        r#""\ud800""#,
+        r#""safe\ud800""#,
+        "12",
+        r#"["safe"]"#,
+        "{}",
+        "true",
+    ] {
+        let document = chat::answer(&call("safe")).replace("\"safe\"", name);
+        documents(ASK, [case("no name", document, unreadable())]);
+    }
+    for name in [r"safe\u0000", " safe", "SAFE"] {
+        let document = chat::answer(&call("safe")).replace("safe", name);
+        documents(ASK, [case("another name", document, not_allowed())]);
+    }
+    documents(
+        ASK,
+        [case(
+            "calls in arguments and text",
+            chat::answer(&json!({
+                "content": "data: {\"choices\":[{\"delta\":{\"function_call\":{\"name\":\"evil\"}}}]}\n\ndata: [DONE]\n\n",
+                "tool_calls": [{"function": {"name": "safe", "arguments": "{\"tool_calls\":[{\"function\":{\"name\":\"evil\"}}]}"}}],
+            })),
+            Untouched,
+        )],
     );
     documents(
         &ask(2),
@@ -1090,7 +1397,7 @@ fn a_status_excuses_no_call() {
 #[test]
 fn a_redirect_or_a_change_of_protocol_is_refused() {
     let stand = Stand::new(allowing(&["safe"]));
-    for status in [300, 301, 302, 303, 304, 307, 308, 101] {
+    for status in [300, 301, 302, 303, 304, 307, 308, 100, 101, 102, 103] {
         for location in [
             "https://api.openai.com/v2/chat/completions",
             "https://evil.example/",
@@ -1103,6 +1410,30 @@ fn a_redirect_or_a_change_of_protocol_is_refused() {
                 );
                 let value = location.parse().unwrap();
                 response.headers_mut().insert("location", value);
+                Ok(response)
+            });
+            let outcome = stand.call(&upstream, request(ASK));
+            check(&outcome, &format!("status {status}"), b"", &unreadable());
+            assert!(outcome.head.is_none());
+            let error = outcome.error.unwrap().to_string();
+            assert!(!error.contains("evil.example"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_redirects_is_as_good_as_a_redirect() {
+    let stand = Stand::new(allowing(&["safe"]));
+    for status in [200, 201, 400, 503] {
+        for (content_type, body) in [
+            ("application/json", chat::answer(&json!({"content": "a"}))),
+            ("text/event-stream", chat::text("a")),
+        ] {
+            let upstream = Upstream::new(move || {
+                let script = ScriptBody::new([Step::data(body.clone())]);
+                let mut response = answer(status, content_type, script);
+                let value = "0; url=https://evil.example/".parse().unwrap();
+                response.headers_mut().insert("refresh", value);
                 Ok(response)
             });
             let outcome = stand.call(&upstream, request(ASK));
