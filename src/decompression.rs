@@ -2,7 +2,8 @@
 //!
 //! tower-http decodes; here is what it leaves open. Bytes are counted below and above it, so that neither a
 //! small answer that grows without end nor a long one that decodes to nothing costs more than the caps. Several
-//! `content-encoding` headers are kept from it, because it would undo one and forget the rest.
+//! `content-encoding` headers are kept from it, because it would undo one and forget the rest. Bytes behind the end of
+//! the encoding are an error to it only in a frame of their own, so the last byte of each frame gets one.
 
 use std::fmt;
 use std::future::Future;
@@ -131,8 +132,11 @@ where
                 HeaderValue::from_static("several"),
             );
         }
+        let is_encoded = headers.contains_key(header::CONTENT_ENCODING);
         Poll::Ready(Ok(answer.map(|inner| CountedBody {
             inner,
+            is_encoded,
+            last: None,
             encoded: 0,
             decoded: Arc::default(),
         })))
@@ -144,6 +148,9 @@ pin_project! {
     struct CountedBody<R> {
         #[pin]
         inner: R,
+        is_encoded: bool,
+        // The last byte of a frame whose other bytes have been passed on.
+        last: Option<Bytes>,
         encoded: u64,
         decoded: Arc<AtomicU64>,
     }
@@ -162,29 +169,39 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        if let Some(Ok(data)) = frame
-            .as_ref()
-            .map(|frame| frame.as_ref().map(Frame::data_ref))
-        {
-            *this.encoded = this
-                .encoded
-                .saturating_add(data.map_or(0, Bytes::len) as u64);
-            if *this.encoded > this.decoded.load(Ordering::Relaxed).saturating_add(SILENT) {
-                return Poll::Ready(Some(Err(
-                    refusal("the encoded answer decodes to nothing").into()
-                )));
-            }
+        if let Some(last) = this.last.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last))));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let Some(frame) = ready!(this.inner.poll_frame(cx)) else {
+            return Poll::Ready(None);
+        };
+        let mut data = match frame.map_err(Into::into)?.into_data() {
+            Ok(data) => data,
+            Err(frame) => return Poll::Ready(Some(Ok(frame))),
+        };
+        *this.encoded = this.encoded.saturating_add(data.len() as u64);
+        if *this.encoded > this.decoded.load(Ordering::Relaxed).saturating_add(SILENT) {
+            return Poll::Ready(Some(Err(
+                refusal("the encoded answer decodes to nothing").into()
+            )));
+        }
+        if *this.is_encoded && data.len() > 1 {
+            *this.last = Some(data.split_off(data.len() - 1));
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.last.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        // What is left of an encoded answer says nothing about what comes out of it.
+        if self.is_encoded {
+            SizeHint::default()
+        } else {
+            self.inner.size_hint()
+        }
     }
 }
 

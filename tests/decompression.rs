@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 
-use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
+use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::Frame;
@@ -27,6 +27,12 @@ async fn encode(encoding: &str, plain: &[u8]) -> Vec<u8> {
         }
         "br" => {
             let mut encoder = BrotliEncoder::new(Vec::new());
+            encoder.write_all(plain).await.unwrap();
+            encoder.shutdown().await.unwrap();
+            encoder.into_inner()
+        }
+        "deflate" => {
+            let mut encoder = ZlibEncoder::new(Vec::new());
             encoder.write_all(plain).await.unwrap();
             encoder.shutdown().await.unwrap();
             encoder.into_inner()
@@ -120,7 +126,7 @@ fn stream(tool: &str) -> String {
 
 #[tokio::test]
 async fn an_encoded_stream_is_decoded_and_judged() {
-    for encoding in ["gzip", "br", "zstd"] {
+    for encoding in ["gzip", "br", "zstd", "deflate"] {
         let allowed = stream("safe");
         let (out, error) = call(
             true,
@@ -195,6 +201,106 @@ async fn an_answer_that_grows_out_of_proportion_is_refused_in_flight() {
             "{encoding}"
         );
         assert!(out.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_encoding_of_several_members_is_judged_as_a_whole_or_refused() {
+    for encoding in ["gzip", "br", "zstd", "deflate"] {
+        for tool in ["safe", "evil"] {
+            let plain = stream(tool);
+            // Between two events, and in the middle of the name that is called.
+            for at in [
+                plain.find("data: [DONE]").unwrap(),
+                plain.find(tool).unwrap() + 2,
+            ] {
+                let (first, second) = plain.split_at(at);
+                let mut body = encode(encoding, first.as_bytes()).await;
+                body.extend(encode(encoding, second.as_bytes()).await);
+                let (out, error) = call(true, &[encoding], SSE, body).await;
+                let out = String::from_utf8(out).unwrap();
+                assert!(plain.starts_with(&out), "{encoding} at {at}");
+                assert!(!out.contains("evil"), "{encoding} at {at}");
+                // zstd alone is written in several members.
+                if encoding == "zstd" && tool == "safe" {
+                    assert!(error.is_none(), "{at}: {error:?}");
+                    assert_eq!(out, plain);
+                } else if encoding == "zstd" {
+                    let expected = "[tool_not_allowed] Tool evil is not in the allowlist";
+                    assert_eq!(message(error), expected);
+                } else {
+                    assert!(error.is_some(), "{encoding} at {at}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_encoded_answer_is_an_error_however_little_it_is() {
+    let document = r#"{"choices":[]}"#;
+    let plain = stream("safe");
+    for encoding in ["gzip", "br", "zstd", "deflate"] {
+        let whole = encode(encoding, document.as_bytes()).await;
+        let events = encode(encoding, plain.as_bytes()).await;
+        for garbage in [
+            &b"x"[..],
+            b"\0",
+            b"\n",
+            b"behind",
+            stream("evil").as_bytes(),
+        ] {
+            let body = [&whole, garbage].concat();
+            let (out, error) = call(true, &[encoding], JSON, body).await;
+            assert!(error.is_some(), "{encoding} with {garbage:?}");
+            assert!(out.is_empty(), "{encoding} with {garbage:?}");
+
+            let body = [&events, garbage].concat();
+            let (out, error) = call(true, &[encoding], SSE, body).await;
+            assert!(error.is_some(), "{encoding} with {garbage:?}");
+            let out = String::from_utf8(out).unwrap();
+            assert!(plain.starts_with(&out), "{encoding} with {garbage:?}");
+        }
+        let (out, error) = call(true, &[encoding], JSON, whole).await;
+        assert!(error.is_none(), "{encoding}: {error:?}");
+        assert_eq!(out, document.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn an_encoding_other_than_the_one_announced_is_never_passed_on() {
+    for (content_type, plain) in [
+        (SSE, stream("safe")),
+        (JSON, r#"{"choices":[]}"#.to_owned()),
+    ] {
+        // Encoded without a word, or otherwise than it is said.
+        for actual in ["gzip", "br", "zstd", "deflate"] {
+            let body = encode(actual, plain.as_bytes()).await;
+            for decoding in [true, false] {
+                for announced in [&[][..], &["identity"]] {
+                    let (out, error) = call(decoding, announced, content_type, body.clone()).await;
+                    assert!(
+                        message(error).starts_with("[response_unreadable]"),
+                        "{actual} as {announced:?}"
+                    );
+                    assert!(out.is_empty(), "{actual} as {announced:?}");
+                }
+            }
+            for announced in ["gzip", "br", "zstd", "deflate"] {
+                if announced != actual {
+                    let (out, error) = call(true, &[announced], content_type, body.clone()).await;
+                    assert!(error.is_some(), "{actual} as {announced}");
+                    assert!(out.is_empty(), "{actual} as {announced}");
+                }
+            }
+        }
+        // Announced, and not encoded at all.
+        for announced in ["gzip", "br", "zstd", "deflate"] {
+            let body = plain.clone().into_bytes();
+            let (out, error) = call(true, &[announced], content_type, body).await;
+            assert!(error.is_some(), "plain as {announced}");
+            assert!(out.is_empty(), "plain as {announced}");
+        }
     }
 }
 
