@@ -1004,6 +1004,24 @@ fn an_item_calls_what_it_called_at_first_sight() {
             );
         }
     }
+    // All the way, and only in the end.
+    let (evil, done) = (with("name", "evil"), item("done", 0, &call("safe")));
+    let changed = item("done", 0, &evil) + &response("completed", &json!([evil]));
+    for (before, after) in [
+        (added.clone(), changed),
+        (added.clone() + &done, response("completed", &json!([evil]))),
+        (
+            added.clone() + &done,
+            response("completed", &json!([with("namespace", "admin")])),
+        ),
+    ] {
+        let before = created() + &before;
+        for stand in [&both, &stand()] {
+            let expected = (Some(Rule::ResponseUnreadable), before.clone());
+            let stream = before.clone() + &after;
+            streamed(stand, "POST", "/responses", &after, &stream, &expected);
+        }
+    }
     let stream = created() + &added + &response("completed", &json!([with("name", "evil")]));
     let expected = (Some(Rule::ResponseUnreadable), created() + &added);
     streamed(
@@ -1031,35 +1049,36 @@ fn an_item_calls_what_it_called_at_first_sight() {
 
 #[test]
 fn nothing_follows_the_end_of_a_response() {
-    let end = response("completed", &json!([]));
     let text = event(&json!({"type": "response.output_text.delta", "delta": "x"}));
-    for (name, more) in [
-        ("text", text.clone()),
-        ("a call", item("added", 0, &call("evil"))),
-        ("another end", end.clone()),
-        ("data after the marker", format!("data: [DONE]\n\n{text}")),
-        ("another marker", "data: [DONE] x\n\n".to_owned()),
-    ] {
-        let stream = created() + &end + &more;
-        for (method, path) in RESPONSES {
-            let upstream = Upstream::stream(stream.clone());
-            let outcome = stand().call(&upstream, ask(method, path));
-            assert_eq!(outcome.rule(), Some(Rule::ResponseUnreadable), "{name}");
-            assert!(
-                !outcome.text().contains("evil") && !outcome.text().contains(&text),
-                "{name}"
-            );
+    let marker = "data: [DONE]\n\n";
+    for kind in ["completed", "incomplete", "failed", "cancelled"] {
+        let ended = created() + &response(kind, &json!([]));
+        let marked = ended.clone() + marker;
+        for (name, before, more) in [
+            ("text", &ended, text.clone()),
+            ("an allowed call", &ended, item("added", 0, &call("safe"))),
+            ("a call", &ended, item("added", 0, &call("evil"))),
+            ("the same end", &ended, response(kind, &json!([]))),
+            (
+                "another end with a call",
+                &ended,
+                response("completed", &json!([call("evil")])),
+            ),
+            ("another marker", &ended, "data: [DONE] x\n\n".to_owned()),
+            ("data after the marker", &marked, text.clone()),
+            ("the marker twice", &marked, marker.to_owned()),
+        ] {
+            let stream = before.clone() + &more;
+            let expected = (Some(Rule::ResponseUnreadable), before.clone());
+            for (method, path) in RESPONSES {
+                streamed(&stand(), method, path, name, &stream, &expected);
+            }
+        }
+        for whole in [ended.clone(), marked] {
+            let expected = (None, whole.clone());
+            streamed(&stand(), "POST", "/responses", kind, &whole, &expected);
         }
     }
-    let marked = created() + &end + "data: [DONE]\n\n";
-    streamed(
-        &stand(),
-        "POST",
-        "/responses",
-        "the marker alone",
-        &marked,
-        &(None, marked.clone()),
-    );
 }
 
 #[test]
@@ -1094,10 +1113,166 @@ fn an_events_document_decides_and_must_say_what_it_is() {
         r#"{"type":"response.output_item.added","output_index":0,"Item":{"type":"function_call","name":"evil"}}"#.to_owned(),
         "null".to_owned(),
         "\"x\"".to_owned(),
+        String::new(),
+        r#"{"type":"response.created"}{"type":"response.created"}"#.to_owned(),
+        r#"{"type":"response.created"} x"#.to_owned(),
+        r#"{"type":"response.created"} // c"#.to_owned(),
+        r#"{"type":"response.created","x":NaN}"#.to_owned(),
+        "{\"type\":\"response.created\",\"x\":\"\u{1}\"}".to_owned(),
+        "{\"type\":\"response.created\",\"x\":\"\0\"}".to_owned(),
+        "\u{feff}{\"type\":\"response.created\"}".to_owned(),
+        r#"{"type":"response.created","typ\u0065":"response.completed"}"#.to_owned(),
+        r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"function_call","name":"safe","n\u0061me":"evil"}}"#.to_owned(),
+        r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"function_call","name":"safe\ud800"}}"#.to_owned(),
+        r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"function_call","name":12}}"#.to_owned(),
+        r#"{"type":"response.output_item.added","output_index":0.0,"item":{"type":"function_call","name":"safe"}}"#.to_owned(),
     ] {
         let stream = format!("{}data: {data}\n\n", created());
         let expected = (Some(Rule::ResponseUnreadable), created());
         streamed(&stand(), "POST", "/responses", &data, &stream, &expected);
+    }
+}
+
+#[test]
+fn the_events_of_a_response_are_framed_like_any_others() {
+    let added = |name: &str| item("added", 0, &call(name));
+    let evil = added("evil");
+    let unreadable = (Some(Rule::ResponseUnreadable), created());
+    let not_allowed = (Some(Rule::ToolNotAllowed), created());
+    let payload =
+        json!({"type": "response.output_item.added", "output_index": 0, "item": call("evil")})
+            .to_string();
+    let halves = payload.replace(",\"output_index\"", "\ndata: ,\"output_index\"");
+    assert_ne!(halves, payload);
+    for (name, more, expected) in [
+        ("no end", evil.trim_end().to_owned(), &unreadable),
+        (
+            "one end of line",
+            format!("{}\n", evil.trim_end()),
+            &unreadable,
+        ),
+        (
+            "allowed, no end",
+            added("safe").trim_end().to_owned(),
+            &unreadable,
+        ),
+        ("a mark before it", format!("\u{feff}{evil}"), &unreadable),
+        (
+            "a hidden end of line",
+            format!(": x\u{2028}{evil}"),
+            &unreadable,
+        ),
+        (
+            "over two lines",
+            format!("data: {halves}\n\n"),
+            &not_allowed,
+        ),
+        ("CR", evil.replace('\n', "\r"), &not_allowed),
+        ("CRLF", evil.replace('\n', "\r\n"), &not_allowed),
+        (
+            "a space before",
+            format!(" data: {payload}\n\n"),
+            &not_allowed,
+        ),
+        (
+            "a space behind",
+            format!("data : {payload}\n\n"),
+            &not_allowed,
+        ),
+        ("capitals", format!("DATA: {payload}\n\n"), &not_allowed),
+    ] {
+        for (method, path) in RESPONSES {
+            let stream = created() + &more;
+            streamed(&stand(), method, path, name, &stream, expected);
+        }
+    }
+    let calm = [
+        created(),
+        ": ping\n\n".to_owned(),
+        added("safe"),
+        response("completed", &json!([call("safe")])),
+    ]
+    .concat();
+    for stream in [
+        calm.clone(),
+        format!("\u{feff}{calm}"),
+        calm.replace('\n', "\r\n"),
+        calm.replace('\n', "\r"),
+        calm.replace("\n\n", "\n\r\n"),
+    ] {
+        let expected = (None, stream.clone());
+        streamed(&stand(), "POST", "/responses", "calm", &stream, &expected);
+    }
+}
+
+#[test]
+fn a_response_that_ends_early_or_says_no_is_no_violation() {
+    let refusal = json!({"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "I can't help with that."}]});
+    for reason in ["max_output_tokens", "content_filter"] {
+        let end = json!({"object": "response", "status": "incomplete", "incomplete_details": {"reason": reason}, "output": [refusal]});
+        document("POST", "/responses", &end, None);
+        let stream = [
+            created(),
+            event(&json!({"type": "response.refusal.delta", "output_index": 0, "delta": "I can't help with that."})),
+            event(&json!({"type": "response.refusal.done", "output_index": 0, "refusal": "I can't help with that."})),
+            item("done", 0, &refusal),
+            event(&json!({"type": "response.incomplete", "response": end})),
+        ]
+        .concat();
+        for (method, path) in RESPONSES {
+            let expected = (None, stream.clone());
+            streamed(&stand(), method, path, reason, &stream, &expected);
+        }
+    }
+    // What arguments and text say is nothing that anybody calls.
+    let quoted = json!({"type": "function_call", "call_id": "c", "name": "safe", "arguments": "{\"type\":\"function_call\",\"name\":\"evil\"}"});
+    let said = json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "data: {\"item\":{\"type\":\"function_call\",\"name\":\"evil\"}}\n\n"}]});
+    document(
+        "POST",
+        "/responses",
+        &json!({"object": "response", "output": [quoted, said]}),
+        None,
+    );
+    let stream = created() + &item("done", 0, &quoted) + &item("done", 1, &said);
+    let expected = (None, stream.clone());
+    streamed(&stand(), "POST", "/responses", "quoted", &stream, &expected);
+}
+
+#[test]
+fn a_response_is_read_as_strictly_as_its_events() {
+    let output = |item: &str| format!(r#"{{"object":"response","output":[{item}]}}"#);
+    let unreadable = Some(Rule::ResponseUnreadable);
+    for body in [
+        format!("{0}{0}", output("")),
+        output("") + " x",
+        output("") + " // c",
+        output("") + "\0",
+        r#"{"output":[],"x":NaN}"#.to_owned(),
+        "{\"output\":[],\"x\":\"\u{1}\"}".to_owned(),
+        r#"{"output":[],"output":[]}"#.to_owned(),
+        r#"{"output":[],"outpu\u0074":[]}"#.to_owned(),
+        r#"{"output":[],"Output":[]}"#.to_owned(),
+        "[]".to_owned(),
+        output(r#"{"type":"function_call","name":"safe","name":"evil"}"#),
+        output(r#"{"type":"function_call","name":"safe","n\u0061me":"evil"}"#),
+        output(r#"{"type":"function_call","name":"safe","Name":"evil"}"#),
+        output(r#"{"type":"function_call","name":"safe\ud800"}"#),
+        output(r#"{"type":"function_call","name":12}"#),
+        output(r#"{"type":"function_call","name":["safe"]}"#),
+    ] {
+        for (method, path) in [("POST", "/responses"), ("GET", "/responses/r")] {
+            let outcome = stand().call(&Upstream::json(body.clone()), ask(method, path));
+            released(&body, &outcome, &(unreadable, String::new()));
+        }
+    }
+    for name in [r"safe\u0000", " safe", "SAFE"] {
+        let body = output(r#"{"type":"function_call","name":"NAME"}"#).replace("NAME", name);
+        let outcome = stand().call(&Upstream::json(body.clone()), ask("POST", "/responses"));
+        released(
+            &body,
+            &outcome,
+            &(Some(Rule::ToolNotAllowed), String::new()),
+        );
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
-use support::{ASK, Outcome, ScriptBody, Stand, Step, Upstream, answer, chat, request, request_to};
+use support::{
+    ASK, Outcome, ScriptBody, Stand, Step, Upstream, answer, chat, cut, request, request_to,
+};
 use tower_sekuire::{
     End, LimitUsage, ManualClock, Mode, Phase, Policy, PolicyEnforcer, PolicyViolation, RateLimit,
     Respond, Rule, Seen, Verdict,
@@ -458,6 +460,28 @@ fn what_block_refuses_passes_untouched_in_warn_and_audit_and_is_recorded() {
                 told.iter().all(|told| told.verdict != Verdict::Refused),
                 "{name}"
             );
+        }
+    }
+}
+
+#[test]
+fn an_event_over_the_cap_passes_in_warn_and_audit_and_the_rest_is_recorded_as_not_inspected() {
+    for mode in [Mode::Warn, Mode::Audit] {
+        let stand = in_mode(mode).with(|layer| layer.event_cap(1_000));
+        let large = chat::text(&"x".repeat(2_000));
+        let stream = bytes::Bytes::from(chat::text("a") + &large + &chat::opened(0, "evil"));
+        for size in [100, stream.len()] {
+            let steps = cut(&stream, (0..stream.len()).step_by(size));
+            let steps = steps.into_iter().map(Step::Data).collect();
+            let upstream = Upstream::steps(200, "text/event-stream", steps);
+            let outcome = stand.call(&upstream, request(ASK));
+            assert!(outcome.error.is_none(), "{:?}", outcome.error);
+            assert_eq!(outcome.bytes, stream);
+            let told = stand.told();
+            let last = told.last().unwrap();
+            assert_eq!(last.rule, Some(Rule::ResponseUnreadable), "{told:?}");
+            assert_eq!(last.verdict, Verdict::NotInspected, "{told:?}");
+            assert!(last.tokens.is_some_and(|tokens| tokens > 0), "{told:?}");
         }
     }
 }

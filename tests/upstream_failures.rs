@@ -404,6 +404,77 @@ async fn a_redirect_is_refused_and_not_followed() {
 }
 
 #[tokio::test]
+async fn a_header_that_redirects_is_refused_and_not_followed() {
+    for (kind, body) in [
+        ("application/json", whole()),
+        ("text/event-stream", chat::text("a")),
+    ] {
+        let headers = format!("content-type: {kind}\r\nrefresh: 0; url=http://127.0.0.1:9/\r\n");
+        let outcome = answered(document("200 OK", &headers, &body)).await;
+        assert_eq!(outcome.rule(), Some(Rule::ResponseUnreadable), "{kind}");
+        assert!(outcome.head.is_none(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_provisional_answer_changes_nothing_about_the_final_one() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: <https://evil.example/>; rel=preload\r\n\r\n";
+    let after = |body: &str| {
+        let length = body.len();
+        let headers = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
+        let head = head("200 OK", &headers);
+        answered(vec![write(format!("{hints}{hints}{head}{body}"))])
+    };
+    let outcome = after(&whole()).await;
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert_eq!(outcome.text(), whole());
+    let head = outcome.head.unwrap();
+    assert_eq!(
+        (head.status, head.headers.get("link")),
+        (StatusCode::OK, None)
+    );
+    let call = chat::answer(&json!({"tool_calls": [{"function": {"name": "evil"}}]}));
+    let outcome = after(&call).await;
+    assert_eq!(outcome.rule(), Some(Rule::ToolNotAllowed));
+    // As the last word there is, it is no answer.
+    let outcome = answered(vec![write(hints), Act::Close]).await;
+    assert!(outcome.error.is_some() && outcome.head.is_none());
+    let switch =
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+    let outcome = answered(vec![write(switch.to_owned() + &evil()), Act::Close]).await;
+    assert!(outcome.error.is_some() && outcome.head.is_none());
+    assert_eq!(outcome.text(), "");
+}
+
+#[tokio::test]
+async fn trailers_that_claim_another_length_change_nothing() {
+    let text = chat::text("a");
+    let end = |length: usize| format!("0\r\ncontent-length: {length}\r\nx-sum: 1\r\n\r\n");
+    for length in [0, 3, text.len() - 1, text.len(), 1_000_000] {
+        let acts = vec![write(chunked_stream_head() + &chunk(&text) + &end(length))];
+        let outcome = answered(acts).await;
+        assert!(outcome.error.is_none(), "{length}: {:?}", outcome.error);
+        assert_eq!(outcome.text(), text, "{length}");
+        assert!(!outcome.head.unwrap().headers.contains_key("content-length"));
+
+        let begun = format!("{text}{}", evil().get(..40).unwrap());
+        let acts = vec![write(chunked_stream_head() + &chunk(&begun) + &end(length))];
+        let outcome = answered(acts).await;
+        assert_eq!(outcome.rule(), Some(Rule::ResponseUnreadable), "{length}");
+        assert_eq!(outcome.text(), text, "{length}");
+        assert!(outcome.trailers.is_none(), "{length}");
+
+        let headers = "content-type: application/json\r\ntransfer-encoding: chunked\r\n";
+        let acts = vec![write(
+            head("200 OK", headers) + &chunk(&whole()) + &end(length),
+        )];
+        let outcome = answered(acts).await;
+        assert!(outcome.error.is_none(), "{length}: {:?}", outcome.error);
+        assert_eq!(outcome.text(), whole(), "{length}");
+    }
+}
+
+#[tokio::test]
 async fn an_announced_length_that_is_wrong_is_an_error() {
     let body = whole();
     let lengthy = |length: usize, kind: &str| {
