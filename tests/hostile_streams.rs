@@ -1258,6 +1258,11 @@ fn a_document_is_read_as_strictly_as_an_event() {
             ),
             case("two carriers", chat::answer(&both), not_allowed()),
             case(
+                "two carriers, allowed both",
+                chat::answer(&both).replace("evil", "safe"),
+                Untouched,
+            ),
+            case(
                 "legacy",
                 chat::answer(&json!({"function_call": {"name": "evil", "arguments": "{}"}})),
                 not_allowed(),
@@ -1531,6 +1536,44 @@ fn an_answer_that_ends_early_or_says_no_is_no_violation() {
             Untouched,
         ),
     ]);
+    let ended = |message: Value, reason: &str| {
+        json!({"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": reason}]})
+            .to_string()
+    };
+    let call = json!({"tool_calls": [{"type": "function", "function": {"name": "evil", "arguments": "{}"}}]});
+    documents(
+        ASK,
+        [
+            case(
+                "refusal",
+                ended(
+                    json!({"content": null, "refusal": "I can't help with that."}),
+                    "stop",
+                ),
+                Untouched,
+            ),
+            case(
+                "filtered",
+                ended(json!({"content": ""}), "content_filter"),
+                Untouched,
+            ),
+            case(
+                "too long",
+                ended(json!({"content": "and"}), "length"),
+                Untouched,
+            ),
+            case(
+                "calls announced, none made",
+                ended(json!({}), "tool_calls"),
+                Untouched,
+            ),
+            case(
+                "calls made, none announced",
+                ended(call, "stop"),
+                not_allowed(),
+            ),
+        ],
+    );
 }
 
 #[test]
