@@ -680,12 +680,9 @@ impl Exchange {
 
     /// A reader for this call's event stream.
     pub(crate) fn event_reader(&self) -> EventReader {
-        #[cfg_attr(not(fuzzing), allow(unused_mut, reason = "changed for fuzzing alone"))]
-        let mut reader = EventReader::new(self.format(), self.choices);
+        let reader = EventReader::new(self.format(), self.choices);
         #[cfg(fuzzing)]
-        {
-            reader.slow = self.governor.slow;
-        }
+        let reader = reader.in_full(self.governor.slow);
         reader
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct EventReader {
     shapes: Shapes,
     /// Every event is read slowly: the reference that the fast way is compared with.
     #[cfg(any(test, fuzzing))]
-    pub(crate) slow: bool,
+    slow: bool,
 }
 
 impl EventReader {
@@ -75,6 +75,13 @@ impl EventReader {
             #[cfg(any(test, fuzzing))]
             slow: false,
         }
+    }
+
+    /// Reads every event in full, as the reference that the fast way is compared with.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn in_full(mut self, slow: bool) -> Self {
+        self.slow = slow;
+        self
     }
 
     /// The largest token use reported so far.
@@ -696,8 +703,7 @@ mod tests {
         }
 
         fn read_as(format: Format, blocks: &[Vec<u8>], slow: bool) -> Vec<String> {
-            let mut reader = EventReader::new(format, 2);
-            reader.slow = slow;
+            let mut reader = EventReader::new(format, 2).in_full(slow);
             let mut seen = Vec::new();
             for block in blocks {
                 let verdict = format!("{:?}", reader.read(block));
