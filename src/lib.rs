@@ -93,7 +93,7 @@
 //! | models | `model` in the body, an Azure deployment in the path | |
 //! | tools | declared tools, in every form that a request has for them | calls, in JSON and in every event |
 //! | network | scheme and host of the request's URI | a redirect is refused |
-//! | limits | one request, and whether tokens are left | tokens, from `usage` or an estimate |
+//! | limits | one request, and an estimate of its tokens, reserved | tokens, from `usage` or an estimate |
 //! | reading | strict JSON: what two readers could understand differently is refused | the same, and strict framing of events |
 //!
 //! **Models and tools.** Names are compared as they stand on the wire, exactly or by `*`; deny wins over allow. A
@@ -116,9 +116,9 @@
 //! never leaves; the body ends and the server's body is dropped at once. A JSON answer is held until it was judged, so that a
 //! refusal is a clean error and not a broken answer.
 //!
-//! **Limits.** Sliding windows, counted in memory and shared by all clones: in *any* window of the length never more
-//! requests than allowed. Tokens are counted after the call, so calls under way together can cross a budget; the answer
-//! that crosses it is not delivered, and later requests are refused before they leave.
+//! **Limits.** Sliding windows, counted in memory and shared by all clones, or in a [`LimitStore`] that several processes
+//! share: in *any* window of the length never more requests than allowed. A call reserves the tokens that it may use when
+//! it is admitted, so that calls under way together can't cross a budget, and is charged what it used when it ends.
 //!
 //! **Modes.** [`Mode::Warn`] and [`Mode::Audit`] decide and count as [`Mode::Block`] does, and let everything pass but a
 //! governed body with trailers, which can't be sent on whole.
