@@ -124,15 +124,15 @@ pub struct PolicyEnforcer {
     store: Option<Arc<dyn LimitStore>>,
     clock: Arc<dyn Clock>,
     mode: Mode,
-    agent: Arc<str>,
+    /// A call that names no model, of the agent under whose key calls count unless something else names them.
+    call: Call,
     hosted: Arc<HostedEntries>,
-    no_models: Arc<[usize]>,
 }
 
 impl fmt::Debug for PolicyEnforcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyEnforcer")
-            .field("agent", &self.agent)
+            .field("agent", &self.call.agent)
             .field("mode", &self.mode)
             .field("policy", &self.policy)
             .finish_non_exhaustive()
@@ -167,9 +167,11 @@ impl PolicyEnforcer {
             store: None,
             clock: Arc::new(SystemClock::new()),
             mode: Mode::Block,
-            agent: policy.agent().into(),
+            call: Call {
+                agent: policy.agent().into(),
+                models: Arc::new([]),
+            },
             hosted: Arc::new(HostedEntries::of(policy.tools())),
-            no_models: Arc::new([]),
             policy,
         }
     }
@@ -244,20 +246,17 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Rule::RateLimitExceeded`] or [`Rule::TokenBudgetExceeded`], in [`Mode::Block`].
     pub fn enforce_rate_limit(&self, what: RateLimit) -> Result<(), PolicyViolation> {
-        let call = Call {
-            agent: self.agent.clone(),
-            models: self.no_models.clone(),
-        };
+        let call = &self.call;
         let now = self.clock.now();
         let result = match what {
-            RateLimit::Request => self.ledger.charge_request(now, &call).inspect_err(|_| {
+            RateLimit::Request => self.ledger.charge_request(now, call).inspect_err(|_| {
                 if self.mode != Mode::Block {
-                    let _ = self.ledger.admit_anyway(now, &call, 0);
+                    let _ = self.ledger.admit_anyway(now, call, 0);
                 }
             }),
             RateLimit::Tokens(tokens) => self
                 .ledger
-                .charge_tokens(now, &call, tokens)
+                .charge_tokens(now, call, tokens)
                 .map_err(Refusal::Exceeded),
         };
         self.answer(result.map_err(|refusal| self.limit_violation(refusal, Seen::Question)))
@@ -277,7 +276,7 @@ impl PolicyEnforcer {
     /// ```
     #[must_use]
     pub fn usage(&self) -> Vec<LimitUsage> {
-        self.usage_of(&self.agent)
+        self.usage_of(&self.call.agent)
     }
 
     /// What a decision comes to in this mode, for questions.
@@ -288,10 +287,10 @@ impl PolicyEnforcer {
         match self.mode {
             Mode::Block => return Err(violation),
             Mode::Warn => {
-                tracing::warn!(agent = %self.agent, rule = %violation.rule(), "{violation}")
+                tracing::warn!(agent = %self.call.agent, rule = %violation.rule(), "{violation}")
             }
             Mode::Audit => {
-                tracing::info!(agent = %self.agent, rule = %violation.rule(), "{violation}")
+                tracing::info!(agent = %self.call.agent, rule = %violation.rule(), "{violation}")
             }
         }
         Ok(())

@@ -110,7 +110,7 @@ impl PolicyEnforcer {
 
     /// The key under which calls count unless something else names them.
     pub(crate) const fn agent(&self) -> &Arc<str> {
-        &self.agent
+        &self.call.agent
     }
 
     /// Whether any limit counts tokens.
@@ -280,7 +280,7 @@ impl PolicyEnforcer {
     fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
         let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
         if !self.policy.limits().iter().any(|limit| per_model(&limit)) {
-            return self.no_models.clone();
+            return self.call.models.clone();
         }
         let models: Vec<&str> = models.collect();
         let limits = self.policy.limits().iter().enumerate();

@@ -243,6 +243,14 @@ impl Ledger {
         call: &Call,
         estimate: u64,
     ) -> Result<Ticket, Refusal> {
+        self.take_if_room(now, call, estimate)?;
+        Ok(Ticket {
+            call: call.clone(),
+            reserved: estimate,
+        })
+    }
+
+    fn take_if_room(&self, now: Duration, call: &Call, estimate: u64) -> Result<(), Refusal> {
         let mut state = self.lock();
         let now = state.observe(now);
         let State { shared, keys, .. } = &mut *state;
@@ -278,10 +286,7 @@ impl Ledger {
         }
         self.take(now, call, own, shared, estimate);
         keys.keep_if_busy(now, call, fresh);
-        Ok(Ticket {
-            call: call.clone(),
-            reserved: estimate,
-        })
+        Ok(())
     }
 
     /// Counts a call that goes ahead whatever the limits say, room or not: what is observed but not enforced
@@ -384,7 +389,7 @@ impl Ledger {
     ///
     /// As for `admit`.
     pub(crate) fn charge_request(&self, now: Duration, call: &Call) -> Result<(), Refusal> {
-        self.admit(now, call, 0).map(drop)
+        self.take_if_room(now, call, 0)
     }
 
     /// Charges tokens that were spent without a ticket, exactly as [`settle`](Self::settle) does: they
@@ -566,6 +571,9 @@ impl Keys {
 
     /// Takes up the counters of a new key, unless nothing was charged to them.
     fn keep_if_busy(&mut self, now: Duration, call: &Call, mut fresh: Vec<Counter>) {
+        if fresh.is_empty() {
+            return;
+        }
         let busy = busy_for(&mut fresh, now);
         if busy == Some(Duration::ZERO) {
             return;
