@@ -462,6 +462,12 @@ fn a_call_is_found_in_every_place_that_some_client_reads() {
             &json!({"tool_calls": [{"index": 0, "type": "FUNCTION", "function": {"name": name, "arguments": ""}}]}),
         )
     };
+    let of_responses = |name: &str| {
+        let call = json!({"type": "function_call", "call_id": "c", "name": name});
+        chat::event(&json!({"type": "response.output_item.done", "item": call}))
+            + &chat::event(&json!({"type": "response.completed", "response": {"output": [call]}}))
+            + &chat::event(&json!({"object": "response", "output": [call]}))
+    };
     let mut cases = vec![
         case(
             "a message without calls",
@@ -512,6 +518,7 @@ fn a_call_is_found_in_every_place_that_some_client_reads() {
         &legacy,
         &custom,
         &loud,
+        &of_responses,
     ] {
         cases.push(case("forbidden", form("evil"), not_allowed()));
         cases.push(case("allowed", form("safe") + chat::DONE, Untouched));

@@ -171,6 +171,15 @@ pub(crate) fn read_chat(
                 r.skip()
             }
         }),
+        // What the other API says of a call is a call to a client that reads both.
+        "item" | "output" | "response" => match r.kind()? {
+            Kind::Object => thing(r, facts),
+            Kind::Array => r.array(|r| match r.kind()? {
+                Kind::Object => thing(r, facts),
+                _ => r.skip(),
+            }),
+            _ => r.skip(),
+        },
         "usage" => usage(r, facts),
         "x_groq" => {
             if r.kind()? != Kind::Object {
