@@ -114,6 +114,7 @@ fn a_key_has_one_value() {
         "STREAM",
         "Messages",
         "me\\u017fsages",
+        "Stream_Options",
     ] {
         refused(
             Rule::RequestUnreadable,

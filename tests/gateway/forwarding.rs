@@ -382,6 +382,64 @@ async fn conflicting_framing_is_resolved_before_the_upstream() {
 }
 
 #[tokio::test]
+async fn odd_framing_is_refused_or_resolved_and_never_passed_on() {
+    let upstream = Upstream::chat().await;
+    let gateway = Gateway::start(&upstream.url(), &[]).await;
+    let (length, size) = (CHAT_REQUEST.len(), format!("{:x}", CHAT_REQUEST.len()));
+    let chunked = format!("{size}\r\n{CHAT_REQUEST}\r\n0\r\n\r\n");
+    let extended = format!("{size};a=1;b=\"x\"\r\n{CHAT_REQUEST}\r\n0;c\r\n\r\n");
+    let trailed = format!("{size}\r\n{CHAT_REQUEST}\r\n0\r\nContent-Length: 3\r\n\r\n");
+    let short = format!("{size}0\r\n{CHAT_REQUEST}\r\n0\r\n\r\n");
+    let plain = CHAT_REQUEST.to_owned();
+    let exact = format!("Content-Length: {length}");
+    for (framing, body, passes) in [
+        (exact.clone(), &plain, true),
+        ("Transfer-Encoding: chunked".to_owned(), &chunked, true),
+        ("Transfer-Encoding: Chunked".to_owned(), &chunked, true),
+        ("transfer-encoding:\t chunked ".to_owned(), &chunked, true),
+        ("Transfer-Encoding: chunked".to_owned(), &extended, true),
+        ("Transfer-Encoding: chunked".to_owned(), &trailed, false),
+        (format!("{exact}\r\nContent-Length: 3"), &plain, false),
+        (format!("Content-Length: 3\r\n{exact}"), &plain, false),
+        (format!("Content-Length: {length}, 3"), &plain, false),
+        (format!("Content-Length: +{length}"), &plain, false),
+        ("Content-Length: -1".to_owned(), &plain, false),
+        ("Transfer-Encoding : chunked".to_owned(), &chunked, false),
+        ("Transfer-Encoding: xchunked".to_owned(), &chunked, false),
+        (
+            "Transfer-Encoding: chunked, identity".to_owned(),
+            &chunked,
+            false,
+        ),
+        ("Transfer-Encoding: gzip".to_owned(), &chunked, false),
+        ("Transfer-Encoding: chunked".to_owned(), &plain, false),
+        ("Transfer-Encoding: chunked".to_owned(), &short, false),
+    ] {
+        let before = upstream.seen().len();
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: {{HOST}}\r\nContent-Type: \
+             application/json\r\nConnection: close\r\n{framing}\r\n\r\n{body}"
+        );
+        // Only where more is announced than comes is the end of it said; to all others it would mean a client that left.
+        let answer = if body == &short {
+            gateway.raw_and_done(&request).await
+        } else {
+            gateway.raw(&request).await
+        };
+        let status = answer.get(9..12).unwrap_or("none");
+        let seen = upstream.seen().split_off(before);
+        assert_eq!(status == "200", passes, "{framing}: {answer}");
+        assert_eq!(seen.len(), usize::from(passes), "{framing}: {answer}");
+        for seen in seen {
+            assert_eq!(seen.body, CHAT_REQUEST);
+            assert!(!seen.headers.contains_key("transfer-encoding"), "{framing}");
+            let lengths: Vec<_> = seen.headers.get_all("content-length").iter().collect();
+            assert_eq!(lengths, [&length.to_string()], "{framing}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_a_502() {
     // A port that was free a moment ago.
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -164,6 +164,18 @@ impl Gateway {
         text(&answer)
     }
 
+    /// As [`raw`](Self::raw), and nothing more will be sent.
+    pub(crate) async fn raw_and_done(&self, request: &str) -> String {
+        let request = request.replace("{HOST}", &self.address.to_string());
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        // A gateway that refuses before it has read everything may reset the connection.
+        let _ = soon("a raw answer", stream.read_to_end(&mut answer)).await;
+        text(&answer)
+    }
+
     #[cfg(unix)]
     pub(crate) async fn signal(&self, signal: &str) {
         let id = self.child.id().unwrap().to_string();
