@@ -414,7 +414,9 @@ impl Exchange {
             }
             (Request::File, Some(boundary)) => self.read_file(body, boundary),
             (Request::Json(fields) | Request::Form(fields), _) => {
-                Ok(vec![body::read(body, fields, &mut Scratch::default())?])
+                Ok(vec![Scratch::lend(|scratch| {
+                    body::read(body, fields, scratch)
+                })?])
             }
             (Request::File, None) => Err(WireError::new("an upload that is not a form")),
         }
@@ -565,7 +567,8 @@ impl Exchange {
         {
             return Ok(false);
         }
-        if answer::read_any(body, &mut Scratch::default(), &mut AnswerFacts::default()).is_ok() {
+        let read = |scratch: &mut _| answer::read_any(body, scratch, &mut AnswerFacts::default());
+        if Scratch::lend(read).is_ok() {
             self.one_document(body)?;
             return Ok(true);
         }
@@ -579,12 +582,12 @@ impl Exchange {
 
     fn one_document(&mut self, document: &[u8]) -> Result<(), PolicyViolation> {
         let mut facts = AnswerFacts::default();
-        let read = match self.format() {
-            Format::Chat => answer::read_chat(document, &mut Scratch::default(), &mut facts),
+        let read = Scratch::lend(|scratch| match self.format() {
+            Format::Chat => answer::read_chat(document, scratch, &mut facts),
             Format::Responses | Format::Any | Format::Media => {
-                answer::read_any(document, &mut Scratch::default(), &mut facts)
+                answer::read_any(document, scratch, &mut facts)
             }
-        };
+        });
         if let Err(error) = read {
             self.refuse_answer(unreadable_answer(format!(
                 "the answer can't be read: {error}"

@@ -9,6 +9,7 @@
 //! an escape, or an object has more keys than a person writes.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::error::{Result, WireError};
@@ -19,21 +20,73 @@ pub(crate) const MAX_DEPTH: usize = 128;
 /// From this many keys on an object's keys go into a hash set: comparing each with all others would be quadratic.
 const LINEAR_KEYS: usize = 48;
 
+/// A scratch with more memory than this is not kept for the next reader. No document that a person or a program has
+/// a reason to send needs as much.
+const KEPT_SCRATCH: usize = 64 * 1024;
+
 /// Memory that one reader after another uses again, so that steady reading allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    keys: Vec<KeySpan>,
+    keys: Vec<KnownKey>,
     /// The unescaped text of keys that were written with escapes.
     unescaped: String,
+    /// Marks of the keys in a value that is skipped.
+    marks: Vec<u64>,
 }
 
+thread_local! {
+    /// For documents that come one at a time, each of which would have to allocate a scratch of its own.
+    static SPARE: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+}
+
+impl Scratch {
+    const fn new() -> Self {
+        Self {
+            keys: Vec::new(),
+            unescaped: String::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Lends this thread's scratch.
+    pub(crate) fn lend<T>(read: impl FnOnce(&mut Self) -> T) -> T {
+        // Taken rather than borrowed: a reader inside of a reader, or a thread that ends, gets a fresh one.
+        let mut scratch = SPARE.try_with(Cell::take).unwrap_or_default();
+        let read = read(&mut scratch);
+        let kept = scratch.keys.capacity() * size_of::<KnownKey>()
+            + scratch.marks.capacity() * size_of::<u64>()
+            + scratch.unescaped.capacity();
+        if kept <= KEPT_SCRATCH {
+            let _ = SPARE.try_with(|spare| spare.set(scratch));
+        }
+        read
+    }
+}
+
+/// A key of an object that is being read.
 #[derive(Clone, Copy, Debug)]
-struct KeySpan {
+struct KnownKey {
+    /// Equal for equal keys.
+    mark: u64,
     start: usize,
     end: usize,
     /// The span lies in `Scratch::unescaped`, not in the document.
     unescaped: bool,
 }
+
+/// The keys that an object has had so far: those in the scratch from `first` on.
+struct Keys<'a> {
+    first: usize,
+    first_unescaped: usize,
+    /// A bit for each key, chosen by its mark: a key whose bit is new needs no comparing.
+    bits: u64,
+    /// All of them, once they are many. Seeded at random, so that nobody can choose keys that collide.
+    many: Option<Many<'a>>,
+}
+
+type Many<'a> = Box<ManyKeys<'a>>;
+
+struct ManyKeys<'a>(HashSet<Cow<'a, str>>);
 
 /// The type of the value that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,27 +106,42 @@ pub(crate) struct Span {
     pub(crate) end: usize,
 }
 
+/// Up to this many bytes are checked to be UTF-8 up front, which costs less than a check of each key. A longer document
+/// would be read from memory twice.
+const CHECKED_AT_ONCE: usize = 64 * 1024;
+
+/// Reads bytes, not text: outside of strings only ASCII is JSON, and a string is checked to be UTF-8 when it turns out
+/// to hold more than ASCII.
 #[derive(Debug)]
 pub(crate) struct Reader<'a, 's> {
-    text: &'a str,
+    bytes: &'a [u8],
+    /// The same as text, of a document that is [short](CHECKED_AT_ONCE).
+    text: Option<&'a str>,
     pos: usize,
     depth: usize,
     key_start: usize,
     scratch: &'s mut Scratch,
 }
 
+const NOT_UTF8: &str = "not valid UTF-8";
+
 impl<'a, 's> Reader<'a, 's> {
     /// # Errors
-    /// When the bytes are not UTF-8 or begin with a byte order mark.
+    /// When the bytes begin with a byte order mark, or are short and not UTF-8.
     pub(crate) fn new(bytes: &'a [u8], scratch: &'s mut Scratch) -> Result<Self> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| WireError::at("not valid UTF-8", error.valid_up_to()))?;
-        if text.starts_with('\u{feff}') {
+        if bytes.starts_with(b"\xEF\xBB\xBF") {
             return Err(WireError::at("a byte order mark before the JSON", 0));
         }
+        let text = if bytes.len() <= CHECKED_AT_ONCE {
+            Some(text(bytes, 0)?)
+        } else {
+            None
+        };
         scratch.keys.clear();
         scratch.unescaped.clear();
+        scratch.marks.clear();
         Ok(Self {
+            bytes,
             text,
             pos: 0,
             depth: 0,
@@ -82,26 +150,40 @@ impl<'a, 's> Reader<'a, 's> {
         })
     }
 
+    #[cold]
     fn fail<T>(&self, reason: &'static str) -> Result<T> {
         Err(WireError::at(reason, self.pos))
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.pos).copied()
+        self.bytes.get(self.pos).copied()
     }
 
+    #[inline]
     fn rest(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.pos..).unwrap_or_default()
+        self.bytes.get(self.pos..).unwrap_or_default()
     }
 
-    fn slice(&self, start: usize, end: usize) -> &'a str {
-        self.text.get(start..end).unwrap_or_default()
+    #[inline]
+    fn slice(&self, start: usize, end: usize) -> &'a [u8] {
+        self.bytes.get(start..end).unwrap_or_default()
     }
 
-    fn whitespace(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.pos += 1;
+    /// Part of the document as text.
+    #[inline]
+    fn text(&self, start: usize, end: usize) -> Result<&'a str> {
+        match self.text {
+            Some(text) => Ok(text.get(start..end).unwrap_or_default()),
+            None => text(self.slice(start, end), start),
         }
+    }
+
+    /// The next byte that is not white space, which is where the reader then stands.
+    #[inline]
+    fn token(&mut self) -> Option<u8> {
+        self.pos = token(self.bytes, self.pos);
+        self.peek()
     }
 
     /// The number of bytes read so far.
@@ -116,41 +198,72 @@ impl<'a, 's> Reader<'a, 's> {
 
     /// Whether the document has `text` at this byte.
     pub(crate) fn starts_with(&self, at: usize, text: &str) -> bool {
-        self.text
+        self.bytes
             .get(at..)
-            .is_some_and(|rest| rest.starts_with(text))
+            .is_some_and(|rest| rest.starts_with(text.as_bytes()))
     }
 
     /// The type of the next value, without reading it.
+    #[inline]
     pub(crate) fn kind(&mut self) -> Result<Kind> {
-        self.whitespace();
-        match self.peek() {
+        match self.token() {
             Some(b'"') => Ok(Kind::String),
             Some(b'{') => Ok(Kind::Object),
             Some(b'[') => Ok(Kind::Array),
             Some(b't' | b'f') => Ok(Kind::Bool),
             Some(b'n') => Ok(Kind::Null),
             Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
-            Some(_) => self.fail("not valid JSON: a value was expected"),
-            None => self.fail("not valid JSON: it ends where a value was expected"),
+            next => self.no_value(next.is_some()),
         }
+    }
+
+    #[cold]
+    fn no_value<T>(&self, more: bool) -> Result<T> {
+        self.fail(if more {
+            "not valid JSON: a value was expected"
+        } else {
+            "not valid JSON: it ends where a value was expected"
+        })
     }
 
     /// Nothing but white space may follow the document.
     pub(crate) fn end(mut self) -> Result<()> {
-        self.whitespace();
-        if self.peek().is_some() {
+        if self.token().is_some() {
             return self.fail("not valid JSON: more follows after the value");
         }
         Ok(())
     }
 
-    fn descend(&mut self) -> Result<()> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
+    /// Steps into a container, whose opening bracket is next; false when it is empty, and then it was read.
+    #[inline]
+    fn open(&mut self, close: u8) -> Result<bool> {
+        if self.depth >= MAX_DEPTH {
             return self.fail("the JSON nests deeper than 128 levels");
         }
-        Ok(())
+        self.pos += 1;
+        if self.token() == Some(close) {
+            self.pos += 1;
+            return Ok(false);
+        }
+        self.depth += 1;
+        Ok(true)
+    }
+
+    /// Steps over the comma after a member or item, or, then false, over the closing bracket.
+    #[inline]
+    fn more(&mut self, close: u8, reason: &'static str) -> Result<bool> {
+        match self.token() {
+            Some(b',') => {
+                self.pos += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.pos += 1;
+                self.depth -= 1;
+                Ok(false)
+            }
+            _ => self.fail(reason),
+        }
     }
 
     /// Reads an object; `member` must read or skip the value of each key it is called with.
@@ -161,47 +274,87 @@ impl<'a, 's> Reader<'a, 's> {
         if self.kind()? != Kind::Object {
             return self.fail("an object was expected");
         }
-        self.descend()?;
-        self.pos += 1;
-        self.whitespace();
-        if self.peek() == Some(b'}') {
-            self.pos += 1;
-            self.depth -= 1;
+        if !self.open(b'}')? {
             return Ok(());
         }
-        let first_key = self.scratch.keys.len();
-        let first_unescaped = self.scratch.unescaped.len();
-        let mut many: Option<HashSet<Cow<'a, str>>> = None;
+        let mut keys = self.first_key();
         loop {
-            self.whitespace();
-            if self.peek() != Some(b'"') {
-                return self.fail("not valid JSON: a key was expected");
+            if let Some(end) = self.plain_key(&mut keys) {
+                let key = self.text(self.key_start + 1, end)?;
+                member(self, key)?;
+            } else {
+                let key = self.key(&mut keys)?;
+                member(self, &key)?;
             }
-            let key_start = self.pos;
-            let key = self.string()?;
-            self.remember(&key, key_start, first_key, &mut many)?;
-            self.whitespace();
-            if self.peek() != Some(b':') {
-                return self.fail("not valid JSON: a colon was expected");
-            }
-            self.pos += 1;
-            self.key_start = key_start;
-            member(self, &key)?;
-            self.whitespace();
-            match self.peek() {
-                Some(b',') => self.pos += 1,
-                Some(b'}') => break,
-                _ => return self.fail("not valid JSON: a comma or a closing brace was expected"),
+            if !self.more(b'}', AFTER_MEMBER)? {
+                break;
             }
         }
-        self.pos += 1;
-        self.depth -= 1;
-        self.scratch.keys.truncate(first_key);
-        self.scratch.unescaped.truncate(first_unescaped);
+        self.scratch.keys.truncate(keys.first);
+        self.scratch.unescaped.truncate(keys.first_unescaped);
         Ok(())
     }
 
+    /// Reads a key that is written without escapes and can't be one of those before it, and the colon after it; returns
+    /// where the key ends. Of anything else it reads nothing.
+    #[inline(never)]
+    fn plain_key(&mut self, keys: &mut Keys<'a>) -> Option<usize> {
+        let start = token(self.bytes, self.pos);
+        if self.bytes.get(start) != Some(&b'"') {
+            return None;
+        }
+        let key = scan(self.bytes, start + 1);
+        let mark = mark(self.bytes.get(start + 1..key.end)?);
+        let bit = 1 << (mark >> 58);
+        let colon = token(self.bytes, key.end + 1);
+        let known = self.scratch.keys.len() - keys.first;
+        if key.how != How::Plain
+            || keys.bits & bit != 0
+            || known >= LINEAR_KEYS
+            || self.bytes.get(colon) != Some(&b':')
+        {
+            return None;
+        }
+        keys.bits |= bit;
+        self.scratch.keys.push(KnownKey {
+            mark,
+            start: start + 1,
+            end: key.end,
+            unescaped: false,
+        });
+        self.key_start = start;
+        self.pos = colon + 1;
+        Some(key.end)
+    }
+
+    /// Reads a key, which the object may not have had, and the colon after it.
+    #[inline(never)]
+    fn key(&mut self, keys: &mut Keys<'a>) -> Result<Cow<'a, str>> {
+        if self.token() != Some(b'"') {
+            return self.fail("not valid JSON: a key was expected");
+        }
+        let key_start = self.pos;
+        let key = self.string()?;
+        self.remember(&key, key_start, keys)?;
+        if self.token() != Some(b':') {
+            return self.fail("not valid JSON: a colon was expected");
+        }
+        self.pos += 1;
+        self.key_start = key_start;
+        Ok(key)
+    }
+
+    fn first_key(&self) -> Keys<'a> {
+        Keys {
+            first: self.scratch.keys.len(),
+            first_unescaped: self.scratch.unescaped.len(),
+            bits: 0,
+            many: None,
+        }
+    }
+
     /// Notes an object's key and refuses one that the object already has.
+    #[inline]
     #[expect(
         clippy::ptr_arg,
         reason = "whether it is borrowed tells where its text lies"
@@ -210,65 +363,80 @@ impl<'a, 's> Reader<'a, 's> {
         &mut self,
         key: &Cow<'a, str>,
         key_start: usize,
-        first_key: usize,
-        many: &mut Option<HashSet<Cow<'a, str>>>,
+        keys: &mut Keys<'a>,
     ) -> Result<()> {
-        const TWICE: &str = "the same key occurs twice in an object";
-        if let Some(many) = many {
-            return if many.insert(key.clone()) {
-                Ok(())
-            } else {
-                Err(WireError::at(TWICE, key_start))
-            };
+        let mark = mark(key.as_bytes());
+        let bit = 1_u64 << (mark >> 58);
+        if keys.bits & bit != 0 && !self.is_new(key, mark, keys) {
+            return Err(WireError::at(
+                "the same key occurs twice in an object",
+                key_start,
+            ));
         }
-        let known = self.scratch.keys.get(first_key..).unwrap_or_default();
-        for span in known {
-            if span.end - span.start == key.len() && self.key_text(*span) == key.as_ref() {
-                return Err(WireError::at(TWICE, key_start));
-            }
-        }
-        if known.len() >= LINEAR_KEYS {
-            let mut set: HashSet<Cow<'a, str>> = known
-                .iter()
-                .map(|span| {
-                    if span.unescaped {
-                        Cow::Owned(self.key_text(*span).to_owned())
-                    } else {
-                        Cow::Borrowed(self.slice(span.start, span.end))
-                    }
-                })
-                .collect();
-            set.insert(key.clone());
-            *many = Some(set);
+        keys.bits |= bit;
+        if keys.many.is_some() {
             return Ok(());
         }
-        let span = match key {
-            Cow::Borrowed(key) => KeySpan {
-                start: key_start + 1,
-                end: key_start + 1 + key.len(),
-                unescaped: false,
-            },
+        let (start, end, unescaped) = match key {
+            Cow::Borrowed(key) => (key_start + 1, key_start + 1 + key.len(), false),
             Cow::Owned(key) => {
                 let start = self.scratch.unescaped.len();
                 self.scratch.unescaped.push_str(key);
-                KeySpan {
-                    start,
-                    end: self.scratch.unescaped.len(),
-                    unescaped: true,
-                }
+                (start, self.scratch.unescaped.len(), true)
             }
         };
-        self.scratch.keys.push(span);
+        self.scratch.keys.push(KnownKey {
+            mark,
+            start,
+            end,
+            unescaped,
+        });
+        if self.scratch.keys.len() - keys.first > LINEAR_KEYS {
+            self.index(keys)?;
+        }
         Ok(())
     }
 
-    fn key_text(&self, span: KeySpan) -> &str {
-        let text = if span.unescaped {
-            &self.scratch.unescaped
+    /// Compares a key with those that the object has.
+    #[expect(
+        clippy::ptr_arg,
+        reason = "a borrowed key is kept for the document's lifetime"
+    )]
+    fn is_new(&self, key: &Cow<'a, str>, mark: u64, keys: &mut Keys<'a>) -> bool {
+        if let Some(many) = &mut keys.many {
+            return many.0.insert(key.clone());
+        }
+        let known = self.scratch.keys.get(keys.first..).unwrap_or_default();
+        !known
+            .iter()
+            .any(|known| known.mark == mark && self.known(*known) == key.as_bytes())
+    }
+
+    /// Puts an object's keys into a set.
+    #[cold]
+    fn index(&self, keys: &mut Keys<'a>) -> Result<()> {
+        let known = self.scratch.keys.get(keys.first..).unwrap_or_default();
+        let all = known.iter().map(|known| {
+            if known.unescaped {
+                let text = self.scratch.unescaped.get(known.start..known.end);
+                Ok(Cow::Owned(text.unwrap_or_default().to_owned()))
+            } else {
+                self.text(known.start, known.end).map(Cow::Borrowed)
+            }
+        });
+        keys.many = Some(Box::new(ManyKeys(all.collect::<Result<_>>()?)));
+        // From now on every key is looked up.
+        keys.bits = u64::MAX;
+        Ok(())
+    }
+
+    fn known(&self, key: KnownKey) -> &[u8] {
+        let bytes = if key.unescaped {
+            self.scratch.unescaped.as_bytes()
         } else {
-            self.text
+            self.bytes
         };
-        text.get(span.start..span.end).unwrap_or_default()
+        bytes.get(key.start..key.end).unwrap_or_default()
     }
 
     /// Reads an array; `item` must read or skip each item.
@@ -276,40 +444,28 @@ impl<'a, 's> Reader<'a, 's> {
         if self.kind()? != Kind::Array {
             return self.fail("an array was expected");
         }
-        self.descend()?;
-        self.pos += 1;
-        self.whitespace();
-        if self.peek() == Some(b']') {
-            self.pos += 1;
-            self.depth -= 1;
+        if !self.open(b']')? {
             return Ok(());
         }
         loop {
             item(self)?;
-            self.whitespace();
-            match self.peek() {
-                Some(b',') => self.pos += 1,
-                Some(b']') => break,
-                _ => return self.fail("not valid JSON: a comma or a closing bracket was expected"),
+            if !self.more(b']', AFTER_ITEM)? {
+                return Ok(());
             }
         }
-        self.pos += 1;
-        self.depth -= 1;
-        Ok(())
     }
 
     /// Reads a string and undoes its escapes.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>> {
         let start = self.pos_of_string()?;
         let escaped = self.scan_string()?;
-        let raw = self.slice(start, self.pos - 1);
-        if escaped {
-            unescape(raw)
-                .map(Cow::Owned)
-                .ok_or_else(|| WireError::at("not valid JSON: a bad escape", start))
-        } else {
-            Ok(Cow::Borrowed(raw))
+        let raw = self.text(start, self.pos - 1)?;
+        if !escaped {
+            return Ok(Cow::Borrowed(raw));
         }
+        unescape(raw)
+            .map(Cow::Owned)
+            .ok_or(WireError::at("not valid JSON: a bad escape", start))
     }
 
     /// Reads past a string and returns the length of its text in bytes, escapes counted as written.
@@ -320,6 +476,7 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Steps over the opening quote.
+    #[inline]
     fn pos_of_string(&mut self) -> Result<usize> {
         if self.kind()? != Kind::String {
             return self.fail("a string was expected");
@@ -329,55 +486,41 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Reads to just behind the closing quote; true when the string holds an escape.
+    #[inline(always)]
     fn scan_string(&mut self) -> Result<bool> {
-        let mut escaped = false;
+        let scanned = scan(self.bytes, self.pos);
+        if scanned.how == How::Bad {
+            return self.bad_string();
+        }
+        self.pos = scanned.end + 1;
+        Ok(scanned.how == How::Escaped)
+    }
+
+    /// Says why the string that begins here can't be read.
+    #[cold]
+    fn bad_string<T>(&mut self) -> Result<T> {
+        let start = self.pos;
         loop {
-            self.pos += plain_prefix(self.rest());
+            self.pos += plain_prefix(self.rest()).length;
             match self.peek() {
+                // What it spells is well formed, so its bytes are no text.
                 Some(b'"') => {
-                    self.pos += 1;
-                    return Ok(escaped);
+                    text(self.slice(start, self.pos), start)?;
+                    return self.fail(NOT_UTF8);
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.scan_escape()?;
-                }
+                Some(b'\\') => match escape(self.rest()) {
+                    Ok(length) => self.pos += length,
+                    Err(reason) => return self.fail(reason),
+                },
                 Some(_) => return self.fail("not valid JSON: a control character in a string"),
                 None => return self.fail("not valid JSON: it ends inside a string"),
             }
         }
     }
 
-    fn scan_escape(&mut self) -> Result<()> {
-        match self.rest().get(1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.pos += 2,
-            Some(b'u') => {
-                let Some(unit) = hex4(self.rest().get(2..6)) else {
-                    return self.fail("not valid JSON: a bad escape");
-                };
-                match unit {
-                    0xD800..=0xDBFF => {
-                        let low = match self.rest().get(6..8) {
-                            Some(b"\\u") => hex4(self.rest().get(8..12)),
-                            _ => None,
-                        };
-                        if !matches!(low, Some(0xDC00..=0xDFFF)) {
-                            return self.fail("half of a surrogate pair in a string");
-                        }
-                        self.pos += 12;
-                    }
-                    0xDC00..=0xDFFF => return self.fail("half of a surrogate pair in a string"),
-                    _ => self.pos += 6,
-                }
-            }
-            _ => return self.fail("not valid JSON: a bad escape"),
-        }
-        Ok(())
-    }
-
     /// Reads a boolean.
     pub(crate) fn boolean(&mut self) -> Result<bool> {
-        self.whitespace();
+        self.token();
         if self.literal(b"true") {
             Ok(true)
         } else if self.literal(b"false") {
@@ -388,6 +531,7 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Reads `null` if it comes next.
+    #[inline]
     pub(crate) fn null(&mut self) -> Result<bool> {
         if self.kind()? != Kind::Null {
             return Ok(false);
@@ -395,7 +539,7 @@ impl<'a, 's> Reader<'a, 's> {
         if self.literal(b"null") {
             Ok(true)
         } else {
-            self.fail("not valid JSON: a value was expected")
+            self.no_value(true)
         }
     }
 
@@ -415,22 +559,24 @@ impl<'a, 's> Reader<'a, 's> {
         }
         let start = self.pos;
         self.scan_number()?;
-        let text = self.slice(start, self.pos);
+        let text = text(self.slice(start, self.pos), start)?;
         Ok(text.parse::<u64>().ok().filter(|value| *value < 1 << 53))
     }
 
     fn digits(&mut self) -> usize {
-        let count = self
-            .rest()
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        self.pos += count;
-        count
+        let start = self.pos;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.pos += 1;
+        }
+        self.pos - start
     }
 
     fn scan_number(&mut self) -> Result<()> {
         const BAD: &str = "not valid JSON: a bad number";
+        if let Some(end) = number_end(self.bytes, self.pos) {
+            self.pos = end;
+            return Ok(());
+        }
         let start = self.pos;
         if self.peek() == Some(b'-') {
             self.pos += 1;
@@ -459,8 +605,7 @@ impl<'a, 's> Reader<'a, 's> {
         }
         // Python and JavaScript read an overflowing number as infinity, serde_json refuses it.
         if check_range
-            && !self
-                .slice(start, self.pos)
+            && !text(self.slice(start, self.pos), start)?
                 .parse::<f64>()
                 .is_ok_and(f64::is_finite)
         {
@@ -470,10 +615,27 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Reads past the next value, as strictly as if it were read.
+    #[inline]
     pub(crate) fn skip(&mut self) -> Result<()> {
+        let depth = MAX_DEPTH - self.depth;
+        match skip::value(self.bytes, self.pos, depth, &mut self.scratch.marks) {
+            Some(end) => {
+                self.pos = end;
+                Ok(())
+            }
+            None => {
+                self.scratch.marks.clear();
+                self.skip_with_care()
+            }
+        }
+    }
+
+    /// As [`skip`](Self::skip), of what is wrong or unusual: once there, everything below is read so, lest it be tried
+    /// again at each level.
+    fn skip_with_care(&mut self) -> Result<()> {
         match self.kind()? {
-            Kind::Object => self.object(|reader, _| reader.skip()),
-            Kind::Array => self.array(Self::skip),
+            Kind::Object => self.object(|reader, _| reader.skip_with_care()),
+            Kind::Array => self.array(Self::skip_with_care),
             Kind::String => self.string_len().map(|_| ()),
             Kind::Number => self.scan_number(),
             Kind::Bool => self.boolean().map(|_| ()),
@@ -482,29 +644,392 @@ impl<'a, 's> Reader<'a, 's> {
     }
 }
 
-/// How many bytes from the start need no attention in a string: no quote, no backslash, no control character.
-fn plain_prefix(bytes: &[u8]) -> usize {
-    const LANES: usize = 32;
-    let special = |byte: u8| (byte == b'"') | (byte == b'\\') | (byte < 0x20);
-    let mut at = 0;
-    // Whole blocks without branches, which compilers turn into vector instructions.
-    let (blocks, _) = bytes.as_chunks::<LANES>();
-    for block in blocks {
-        if block.iter().fold(false, |any, byte| any | special(*byte)) {
+/// Reading past values that are well formed, which nearly all are, and have nothing unusual in their keys.
+///
+/// Schemas and other data that no policy asks for are most of an agent's request. These functions know no error: they
+/// return the place behind the value, or `None` for whatever is to be read with care instead. So they can keep where
+/// they are in registers.
+mod skip {
+    use super::{How, LINEAR_KEYS, mark, number_end, scan, token};
+
+    /// The place behind the value that comes next. Containers may nest `depth` deep in it.
+    #[inline]
+    pub(super) fn value(
+        bytes: &[u8],
+        at: usize,
+        depth: usize,
+        marks: &mut Vec<u64>,
+    ) -> Option<usize> {
+        let at = token(bytes, at);
+        let rest = || bytes.get(at..).unwrap_or_default();
+        match *bytes.get(at)? {
+            b'"' => string(bytes, at),
+            b'{' => object(bytes, at + 1, depth.checked_sub(1)?, marks),
+            b'[' => array(bytes, at + 1, depth.checked_sub(1)?, marks),
+            b'-' | b'0'..=b'9' => number_end(bytes, at),
+            b't' => rest().starts_with(b"true").then_some(at + 4),
+            b'f' => rest().starts_with(b"false").then_some(at + 5),
+            b'n' => rest().starts_with(b"null").then_some(at + 4),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn string(bytes: &[u8], quote: usize) -> Option<usize> {
+        let scanned = scan(bytes, quote + 1);
+        (scanned.how != How::Bad).then_some(scanned.end + 1)
+    }
+
+    fn array(bytes: &[u8], mut at: usize, depth: usize, marks: &mut Vec<u64>) -> Option<usize> {
+        let first = token(bytes, at);
+        if *bytes.get(first)? == b']' {
+            return Some(first + 1);
+        }
+        loop {
+            at = token(bytes, value(bytes, at, depth, marks)?);
+            match *bytes.get(at)? {
+                b',' => at += 1,
+                b']' => return Some(at + 1),
+                _ => return None,
+            }
+        }
+    }
+
+    fn object(bytes: &[u8], mut at: usize, depth: usize, marks: &mut Vec<u64>) -> Option<usize> {
+        at = token(bytes, at);
+        if *bytes.get(at)? == b'}' {
+            return Some(at + 1);
+        }
+        let first = marks.len();
+        let mut bits = 0_u64;
+        loop {
+            if *bytes.get(at)? != b'"' {
+                return None;
+            }
+            let key = scan(bytes, at + 1);
+            if key.how != How::Plain {
+                return None;
+            }
+            let mark = mark(bytes.get(at + 1..key.end)?);
+            let bit = 1_u64 << (mark >> 58);
+            if bits & bit != 0 {
+                // Two keys with the same mark are hardly ever different keys.
+                let known = marks.get(first..)?;
+                if known.len() >= LINEAR_KEYS || known.contains(&mark) {
+                    return None;
+                }
+            }
+            bits |= bit;
+            marks.push(mark);
+            at = token(bytes, key.end + 1);
+            if *bytes.get(at)? != b':' {
+                return None;
+            }
+            at = token(bytes, value(bytes, at + 1, depth, marks)?);
+            match *bytes.get(at)? {
+                b',' => at = token(bytes, at + 1),
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        marks.truncate(first);
+        Some(at + 1)
+    }
+}
+
+/// The place of the next byte that is not white space.
+#[inline(always)]
+fn token(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = bytes.get(at) {
+        if *byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
             break;
         }
-        at += LANES;
+        at += 1;
     }
-    let tail = bytes.get(at..).unwrap_or_default();
-    at + tail
+    at
+}
+
+/// The place behind a number that begins at `at`; `None` when it is none or could be beyond the range of a double.
+#[inline]
+fn number_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let digits = |mut at: usize| {
+        while let Some(b'0'..=b'9') = bytes.get(at) {
+            at += 1;
+        }
+        at
+    };
+    if bytes.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    let whole = digits(at);
+    let count = whole - at;
+    if count == 0 || count > 300 || (count > 1 && bytes.get(at) == Some(&b'0')) {
+        return None;
+    }
+    match bytes.get(whole) {
+        Some(b'.') => {
+            let end = digits(whole + 1);
+            (end > whole + 1 && !matches!(bytes.get(end), Some(b'e' | b'E'))).then_some(end)
+        }
+        Some(b'e' | b'E') => None,
+        _ => Some(whole),
+    }
+}
+
+const AFTER_MEMBER: &str = "not valid JSON: a comma or a closing brace was expected";
+const AFTER_ITEM: &str = "not valid JSON: a comma or a closing bracket was expected";
+
+/// Part of a document as text.
+fn text(bytes: &[u8], start: usize) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|error| WireError::at(NOT_UTF8, start + error.valid_up_to()))
+}
+
+/// A number that is equal for equal keys and differs for most others: of the ends and the length, because keys differ
+/// in these and reading no more takes the same time for any key. Whoever makes keys collide gains nothing: up to
+/// [`LINEAR_KEYS`] they are compared.
+#[inline]
+fn mark(key: &[u8]) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let (first, last) = match (key.first_chunk(), key.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => match (key.first_chunk(), key.last_chunk()) {
+            (Some(first), Some(last)) => (
+                u32::from_le_bytes(*first).into(),
+                u32::from_le_bytes(*last).into(),
+            ),
+            _ => match key {
+                [] => (0, 0),
+                [first, .., last] => (u64::from(*first), u64::from(*last)),
+                [only] => (u64::from(*only), 0),
+            },
+        },
+    };
+    let mixed = (first ^ (key.len() as u64)).wrapping_mul(ODD) ^ last;
+    mixed.wrapping_mul(ODD)
+}
+
+/// How a string is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Its text is between the quotes.
+    Plain,
+    Escaped,
+    /// It is no string.
+    Bad,
+}
+
+/// What [`scan`] found.
+#[derive(Clone, Copy, Debug)]
+struct Scanned {
+    /// The place of the closing quote.
+    end: usize,
+    how: How,
+}
+
+/// Finds the end of the string whose opening quote is just before `start`.
+#[inline(always)]
+fn scan(bytes: &[u8], start: usize) -> Scanned {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let plain = plain_prefix(rest);
+    // Most strings are short, plain and end here.
+    if plain.is_ascii && rest.get(plain.length) == Some(&b'"') {
+        return Scanned {
+            end: start + plain.length,
+            how: How::Plain,
+        };
+    }
+    scan_on(bytes, start, plain)
+}
+
+/// Goes on with a string of which `plain` was read.
+#[inline(never)]
+fn scan_on(bytes: &[u8], start: usize, mut plain: Plain) -> Scanned {
+    let mut end = start + plain.length;
+    let mut how = How::Plain;
+    loop {
+        match bytes.get(end) {
+            Some(b'"') => break,
+            Some(b'\\') => {
+                how = How::Escaped;
+                match bytes.get(end + 1) {
+                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => end += 2,
+                    _ => match escape(bytes.get(end..).unwrap_or_default()) {
+                        Ok(length) => end += length,
+                        Err(_) => return Scanned { end, how: How::Bad },
+                    },
+                }
+            }
+            _ => return Scanned { end, how: How::Bad },
+        }
+        let next = plain_prefix(bytes.get(end..).unwrap_or_default());
+        end += next.length;
+        plain.is_ascii &= next.is_ascii;
+    }
+    let is_text = || std::str::from_utf8(bytes.get(start..end).unwrap_or_default()).is_ok();
+    if !plain.is_ascii && !is_text() {
+        how = How::Bad;
+    }
+    Scanned { end, how }
+}
+
+/// The length of the escape that these bytes begin with, both halves of a surrogate pair included, or what is wrong
+/// with it.
+fn escape(bytes: &[u8]) -> std::result::Result<usize, &'static str> {
+    const BAD: &str = "not valid JSON: a bad escape";
+    const HALF: &str = "half of a surrogate pair in a string";
+    match bytes.get(1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
+        Some(b'u') => match hex4(bytes.get(2..6)).ok_or(BAD)? {
+            0xD800..=0xDBFF => {
+                let low = match bytes.get(6..8) {
+                    Some(b"\\u") => hex4(bytes.get(8..12)),
+                    _ => None,
+                };
+                match low {
+                    Some(0xDC00..=0xDFFF) => Ok(12),
+                    _ => Err(HALF),
+                }
+            }
+            0xDC00..=0xDFFF => Err(HALF),
+            _ => Ok(6),
+        },
+        _ => Err(BAD),
+    }
+}
+
+/// The beginning of a string, as far as it needs no attention: no quote, no backslash, no control character.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    length: usize,
+    is_ascii: bool,
+}
+
+/// Strings are searched a word at a time up to here: names, roles, ids.
+const NEAR: usize = 16;
+/// Then, up to here, in blocks of [`BLOCK`]: prose between two escapes.
+const FAR: usize = 512;
+const BLOCK: usize = 32;
+/// And what is longer still in windows of this many bytes, which stay in the nearest cache from one look to the next.
+const WINDOW: usize = 8 * 1024;
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+
+#[inline(always)]
+fn plain_prefix(bytes: &[u8]) -> Plain {
+    let near = words_prefix(bytes.get(..NEAR).unwrap_or(bytes));
+    if near.ended {
+        return near.plain;
+    }
+    far_prefix(bytes, near.plain)
+}
+
+struct Words {
+    plain: Plain,
+    /// Something special is next; otherwise less than a word is left.
+    ended: bool,
+}
+
+#[inline(always)]
+fn words_prefix(bytes: &[u8]) -> Words {
+    let (mut length, mut all) = (0, 0);
+    let (words, _) = bytes.as_chunks();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let special = special(word);
+        if special != 0 {
+            // Of this word the bytes before the special one.
+            all |= word & (special & special.wrapping_neg()).wrapping_sub(1);
+            length += (special.trailing_zeros() / 8) as usize;
+            let is_ascii = all & HIGH == 0;
+            let plain = Plain { length, is_ascii };
+            return Words { plain, ended: true };
+        }
+        all |= word;
+        length += 8;
+    }
+    let is_ascii = all & HIGH == 0;
+    let plain = Plain { length, is_ascii };
+    Words {
+        plain,
+        ended: false,
+    }
+}
+
+/// Goes on from what was searched so far.
+#[inline(never)]
+fn far_prefix(bytes: &[u8], mut plain: Plain) -> Plain {
+    let rest = bytes.get(plain.length..).unwrap_or_default();
+    let (blocks, _) = rest.as_chunks::<BLOCK>();
+    for block in blocks.iter().take(FAR / BLOCK) {
+        if !is_plain_ascii(block) {
+            let words = words_prefix(block);
+            plain.is_ascii &= words.plain.is_ascii;
+            if words.ended {
+                plain.length += words.plain.length;
+                return plain;
+            }
+        }
+        plain.length += BLOCK;
+    }
+    long_prefix(bytes, plain)
+}
+
+/// Whether a block holds nothing but plain ASCII: without branches, so that compilers turn it into vector instructions,
+/// and a question at a time, because of two at once they make more.
+#[inline(always)]
+fn is_plain_ascii(block: &[u8; BLOCK]) -> bool {
+    let any = |is: fn(&u8) -> bool| block.iter().fold(false, |any, byte| any | is(byte));
+    // As signed numbers control characters and all beyond ASCII are below the space.
+    let low = any(|byte| byte.cast_signed() < b' '.cast_signed());
+    let quote = any(|byte| *byte == b'"');
+    let backslash = any(|byte| *byte == b'\\');
+    !(low || quote || backslash)
+}
+
+/// The high bits of a word's bytes that are a quote, a backslash or a control character. Right up to the lowest of
+/// them; a borrow can make a byte above it look special.
+#[inline]
+const fn special(word: u64) -> u64 {
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let control = word.wrapping_sub(ONES * 0x20);
+    (quote | backslash | control) & !word & HIGH
+}
+
+#[inline(never)]
+fn long_prefix(bytes: &[u8], mut plain: Plain) -> Plain {
+    loop {
+        let rest = bytes.get(plain.length..).unwrap_or_default();
+        let window = rest.get(..WINDOW).unwrap_or(rest);
+        let end = memchr::memchr2(b'"', b'\\', window);
+        let found = end.and_then(|end| window.get(..end)).unwrap_or(window);
+        if !is_printable_ascii(found) {
+            plain.is_ascii = false;
+            if let Some(control) = found.iter().position(|byte| *byte < 0x20) {
+                plain.length += control;
+                return plain;
+            }
+        }
+        plain.length += found.len();
+        if end.is_some() || window.len() == rest.len() {
+            return plain;
+        }
+    }
+}
+
+fn is_printable_ascii(bytes: &[u8]) -> bool {
+    // As signed numbers control characters and all beyond ASCII are below the space: one comparison a byte, which
+    // compilers turn into vector instructions.
+    let special = bytes
         .iter()
-        .position(|byte| special(*byte))
-        .unwrap_or(tail.len())
+        .fold(0, |any, byte| any | u8::from(byte.cast_signed() < 0x20));
+    special == 0
 }
 
 fn hex4(digits: Option<&[u8]>) -> Option<u32> {
-    let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
-    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    digits?.iter().try_fold(0, |unit, digit| {
+        Some(unit << 4 | char::from(*digit).to_digit(16)?)
+    })
 }
 
 /// Undoes the escapes of a string that was scanned before.
@@ -548,23 +1073,28 @@ fn unescape(raw: &str) -> Option<String> {
 /// Whether a key would be one of `governed` if case were ignored, though it is not that key itself.
 ///
 /// Some decoders match keys without regard to case; Go's also fold U+017F to `s` and U+212A to `k`.
+#[inline]
 pub(crate) fn is_case_variant(key: &str, governed: &[&str]) -> bool {
-    // A key in lower-case ASCII can be no variant of another.
-    if !key
-        .bytes()
-        .any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
-    {
-        return false;
+    is_unusual(key) && {
+        let folded: String = key
+            .chars()
+            .map(|c| match c {
+                '\u{17f}' => 's',
+                '\u{212a}' => 'k',
+                c => c.to_ascii_lowercase(),
+            })
+            .collect();
+        governed.contains(&folded.as_str())
     }
-    let folded: String = key
-        .chars()
-        .map(|c| match c {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            c => c.to_ascii_lowercase(),
-        })
-        .collect();
-    governed.contains(&folded.as_str())
+}
+
+/// A key in lower-case ASCII can be no variant of another.
+#[inline]
+pub(crate) fn is_unusual(key: &str) -> bool {
+    // Without an early end: keys are short, and this becomes a few vector instructions.
+    key.bytes().fold(false, |any, byte| {
+        any | (byte.is_ascii_uppercase() | !byte.is_ascii())
+    })
 }
 
 #[cfg(test)]
@@ -694,6 +1224,54 @@ mod tests {
             if check(text.as_bytes()).is_ok() {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
             }
+        }
+
+        /// Long strings and short ones, escapes and text beyond ASCII at every distance from each other.
+        #[test]
+        fn long_strings_are_read_as_serde_json_reads_them(
+            pieces in proptest::collection::vec(("[a-z]{0,90}", any::<char>(), "(\\\\n|\\\\u00e9|\"|\u{1}|\\\\|)"), 0..24),
+            length in 0_usize..40_000,
+        ) {
+            let mut text: String = "\"".into();
+            for (plain, char, special) in &pieces {
+                text.push_str(plain);
+                text.push(*char);
+                text.push_str(special);
+            }
+            text.push_str(&"x".repeat(length));
+            text.push('"');
+            let read = serde_json::from_str::<String>(&text);
+            let mut scratch = Scratch::default();
+            let mut reader = Reader::new(text.as_bytes(), &mut scratch).unwrap();
+            let ours = reader.string().map(Cow::into_owned);
+            let ours = ours.and_then(|string| reader.end().map(|()| string));
+            prop_assert_eq!(ours.ok(), read.ok());
+            prop_assert_eq!(check(text.as_bytes()).is_ok(), serde_json::from_str::<String>(&text).is_ok());
+        }
+
+        #[test]
+        fn bytes_that_are_no_text_are_refused_wherever_they_stand(at in 0_usize..80_000, length in 1_usize..80_000, bad in 0x80_u8..) {
+            let mut bytes = vec![b'x'; length.max(at + 1)];
+            bytes[at] = bad;
+            let quoted = [b"{\"", &*bytes, b"\":[\"", &bytes, b"\"]}"].concat();
+            prop_assert!(check(&quoted).is_err());
+        }
+
+        /// One document, its keys in any order and escaped or not: refused if and only if two of them are equal.
+        #[test]
+        fn a_key_that_occurs_twice_is_refused(keys in proptest::collection::vec(("[ab]{0,2}(middle|muddle)[ab]{0,2}|[ab]{0,3}", any::<bool>()), 0..90)) {
+            let member = |(key, escaped): &(String, bool)| match key.chars().next() {
+                Some(first) if *escaped => format!("\"\\u{:04x}{}\":0", u32::from(first), &key[1..]),
+                _ => format!("\"{key}\":0"),
+            };
+            let members: Vec<_> = keys.iter().map(member).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let distinct: HashSet<_> = keys.iter().map(|(key, _)| key).collect();
+            let expected = distinct.len() == keys.len();
+            prop_assert_eq!(check(text.as_bytes()).is_ok(), expected);
+            let mut scratch = Scratch::default();
+            let mut reader = Reader::new(text.as_bytes(), &mut scratch).unwrap();
+            prop_assert_eq!(reader.object(|reader, _| reader.skip()).is_ok(), expected);
         }
 
         #[test]

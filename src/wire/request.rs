@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::error::{Result, WireError};
 use super::fields::{Fields, Read};
-use super::json::{Kind, Reader, Scratch, is_case_variant};
+use super::json::{Kind, Reader, Scratch, is_case_variant, is_unusual};
 use super::splice::{self, UsageAsked};
 use super::tool::{Mcp, Tool};
 
@@ -125,9 +125,10 @@ pub(crate) fn read_form_field(
 }
 
 fn is_variant(key: &str, fields: Fields) -> bool {
-    fields
-        .iter()
-        .any(|(known, _)| is_case_variant(key, &[known]))
+    is_unusual(key)
+        && fields
+            .iter()
+            .any(|(known, _)| is_case_variant(key, &[known]))
 }
 
 fn object(r: &mut Reader<'_, '_>, fields: Fields, facts: &mut RequestFacts) -> Result<()> {
