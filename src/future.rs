@@ -73,14 +73,14 @@ pin_project! {
     enum State<S, B, F, R> {
         Refused { violation: Option<PolicyViolation>, respond: Respond },
         /// The request's body comes in.
-        Collect { #[pin] body: B, call: Option<Box<Call<S>>> },
+        Collect { #[pin] body: B, call: Option<Call<S>> },
         /// A store counts the call.
         Ask { asked: Option<Box<Asked<S>>> },
         /// Not governed.
         Pass { #[pin] future: F },
         Send { #[pin] future: F, exchange: Option<Box<Exchange>> },
         /// The answer's body comes in.
-        Receive { #[pin] body: R, receipt: Option<Box<Receipt>> },
+        Receive { #[pin] body: R, receipt: Option<Receipt> },
         Done,
     }
 }
@@ -132,12 +132,12 @@ where
         Self {
             state: State::Collect {
                 body,
-                call: Some(Box::new(Call {
+                call: Some(Call {
                     service,
                     head,
                     exchange,
                     collected,
-                })),
+                }),
             },
         }
     }
@@ -192,7 +192,7 @@ where
                         mut head,
                         mut exchange,
                         collected,
-                    } = *call;
+                    } = call;
                     let respond = exchange.governor().respond;
                     match steps::admit(&mut exchange, &mut head, collected, whole) {
                         Ok(Admitted::Send(body)) => Continue(State::Send {

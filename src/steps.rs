@@ -99,7 +99,7 @@ pub(crate) fn resume(
 pub(crate) enum Received<R> {
     Release(Governed<R>),
     /// Collect the body and show it to [`Receipt::judge`].
-    Collect(R, Box<Receipt>),
+    Collect(R, Receipt),
 }
 
 /// An answer on its way to be judged whole.
@@ -129,7 +129,7 @@ pub(crate) fn receive<R>(
                     exchange,
                     collected,
                 };
-                return Ok(Received::Collect(body, Box::new(receipt)));
+                return Ok(Received::Collect(body, receipt));
             }
             // In block mode an answer that can't be read was refused above.
             None => ResponseBody::whole(Bytes::new(), None),
@@ -143,7 +143,7 @@ pub(crate) fn receive<R>(
 impl Receipt {
     /// Judges the collected answer. `refused` finds a violation in the error of a body.
     pub(crate) fn judge<R, E>(
-        mut self: Box<Self>,
+        mut self,
         whole: Result<(), Uncollected<E>>,
         refused: impl FnOnce(&E) -> Option<PolicyViolation>,
     ) -> Result<Governed<R>, Stop<E>> {
