@@ -192,7 +192,7 @@ impl Accounting {
         Ok(Some(key))
     }
 
-    pub(crate) fn prompt_tokens(&self, facts: &RequestFacts, body: &[u8]) -> u64 {
+    pub(crate) fn prompt_tokens(&self, facts: &RequestFacts<'_>, body: &[u8]) -> u64 {
         self.estimate.prompt_tokens(&Prompt {
             model: facts.model.as_deref(),
             text_bytes: facts.text,
@@ -202,7 +202,7 @@ impl Accounting {
     }
 
     /// The most tokens that the answer to a request may have, as far as anyone says.
-    pub(crate) fn output_tokens(&self, facts: &RequestFacts) -> u64 {
+    pub(crate) fn output_tokens(&self, facts: &RequestFacts<'_>) -> u64 {
         facts
             .output_cap
             .unwrap_or(self.default_output_tokens)
@@ -227,7 +227,7 @@ mod tests {
     use crate::wire::fields;
     use crate::wire::json::Scratch;
 
-    fn facts(fields: fields::Fields, body: &str) -> RequestFacts {
+    fn facts(fields: fields::Fields, body: &str) -> RequestFacts<'_> {
         crate::wire::request::read(body.as_bytes(), fields, &mut Scratch::default()).unwrap()
     }
 

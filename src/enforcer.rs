@@ -6,7 +6,9 @@
 mod limits;
 mod runs;
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::policy::{
 };
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 use crate::wire::request::RequestFacts;
-use crate::wire::tool::{self, Kind, Mcp, Tool};
+use crate::wire::tool::{self, Kind, Mcp, Mention, Tool};
 pub(crate) use limits::{Admission, Asking, Held};
 pub(crate) use runs::{Run, Runs};
 
@@ -316,12 +318,16 @@ impl PolicyEnforcer {
     }
 
     /// Whether a tool that a request declares or an answer calls may be used.
-    pub(crate) fn judge_tool(&self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
+    pub(crate) fn judge_tool(
+        &self,
+        tool: &Mention<impl Deref<Target = str>>,
+        seen: Seen,
+    ) -> Result<(), PolicyViolation> {
         let rules = self.policy.tools();
         if !rules.is_restricted() {
             return Ok(());
         }
-        let name = tool.name.as_str();
+        let name = &*tool.name;
         let (rule, reason) = match self.match_tool(rules, tool) {
             NameMatch::Blocked => (Rule::ToolBlocked, "is blocked"),
             NameMatch::Allowed if is_knowable(rules, tool) => return Ok(()),
@@ -335,7 +341,7 @@ impl PolicyEnforcer {
     }
 
     /// Matches a tool by its own name and by every other name that means the same, or something wider.
-    fn match_tool(&self, rules: &NameRules, tool: &Tool) -> NameMatch {
+    fn match_tool(&self, rules: &NameRules, tool: &Mention<impl Deref<Target = str>>) -> NameMatch {
         let own = rules.check(&tool.name);
         let short = tool.short_name.as_deref().map(|short| rules.check(short));
         let family = tool::hosted_family(&tool.name).or((tool.kind == Kind::Mcp).then_some("mcp"));
@@ -405,18 +411,19 @@ impl PolicyEnforcer {
     /// The rules on what a request asks for: its models first, then what it leaves to the server, then its tools.
     pub(crate) fn judge_request(
         &self,
-        facts: &RequestFacts,
+        facts: &RequestFacts<'_>,
         asked: &Asked<'_>,
     ) -> Result<(), PolicyViolation> {
         let models = [asked.deployment, facts.model.as_deref()];
-        let further = facts.more_models.iter().map(String::as_str);
+        let further = facts.more_models.iter().map(|model| &**model);
         for model in models.into_iter().flatten().chain(further) {
             self.judge_model(model, Seen::Request)?;
         }
         let models_restricted = self.policy.models().is_restricted();
         let tools_restricted = self.policy.tools().is_restricted();
         if models_restricted || tools_restricted {
-            let unopened = |id: &&String| !asked.openings.stored.contains(id);
+            let opened = &asked.openings.stored;
+            let unopened = |id: &&Cow<'_, str>| !opened.iter().any(|opened| opened == &**id);
             if let Some(id) = facts.stored.iter().find(unopened) {
                 let rule = if models_restricted {
                     Rule::ModelNotAllowed
@@ -427,7 +434,7 @@ impl PolicyEnforcer {
                     "`{}` is stored at the server and brings its own model and tools; open it knowingly (`SekuireLayer::open_stored`, `--open-stored` of the gateway)",
                     shown(id)
                 );
-                return Err(PolicyViolation::new(rule, Seen::Request, message).with_value(id));
+                return Err(PolicyViolation::new(rule, Seen::Request, message).with_value(&**id));
             }
         }
         if models_restricted {
@@ -463,7 +470,7 @@ impl PolicyEnforcer {
     }
 
     /// An MCP server: its tools by label, and, because the label is the agent's to choose, its place.
-    fn judge_server(&self, server: &Mcp, openings: &Openings) -> Result<(), PolicyViolation> {
+    fn judge_server(&self, server: &Mcp<'_>, openings: &Openings) -> Result<(), PolicyViolation> {
         match &server.tools {
             None => self.judge_tool(&Tool::mcp(&server.label, None), Seen::Request)?,
             Some(names) => names.iter().try_for_each(|name| {
@@ -496,7 +503,7 @@ impl PolicyEnforcer {
         if let Some(connector) = &server.connector
             && governed
             && !tool::is_documented_connector(connector)
-            && bound != Some(connector)
+            && bound != Some(&**connector)
         {
             return refuse("a connector that is not documented", connector);
         }
@@ -521,7 +528,7 @@ impl PolicyEnforcer {
         }
     }
 
-    fn judge_approvals(&self, facts: &RequestFacts) -> Result<(), PolicyViolation> {
+    fn judge_approvals(&self, facts: &RequestFacts<'_>) -> Result<(), PolicyViolation> {
         if !self.policy.tools().is_restricted() {
             return Ok(());
         }
@@ -544,7 +551,7 @@ impl PolicyEnforcer {
 
     fn judge_history(
         &self,
-        facts: &RequestFacts,
+        facts: &RequestFacts<'_>,
         openings: &Openings,
     ) -> Result<(), PolicyViolation> {
         if openings.strict_history {
@@ -587,7 +594,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Whether a name that no entry forbids says what would run.
-fn is_knowable(rules: &NameRules, tool: &Tool) -> bool {
+fn is_knowable(rules: &NameRules, tool: &Mention<impl Deref<Target = str>>) -> bool {
     // A wrapper's calls are named in its arguments, which arrive after its name was released.
     if tool::is_wrapper(&tool.name)
         || tool

@@ -14,9 +14,7 @@ use http::{StatusCode, Version, request, response};
 
 use crate::audit::{Decision, End, Phase, Verdict};
 use crate::enforcer::{Admission, Asked, Asking, Held, Run};
-use crate::governor::{
-    ContentType, Governor, content_type, endpoint_name, form_boundary, is_encoded,
-};
+use crate::governor::{ContentType, Governor, content_type, form_boundary, is_encoded};
 use crate::limits::{Lease, StoreRefusal};
 use crate::respond;
 use crate::violation::{PolicyViolation, Rule, Seen};
@@ -69,7 +67,7 @@ pub(crate) struct Exchange {
     /// The request is a form with this boundary.
     boundary: Option<String>,
     model: Option<String>,
-    /// The tools to be told: declared, then called.
+    /// The tools to be told, if there is anybody to tell: declared, then called.
     tools: Vec<String>,
     /// Whose limits count; `None` is the policy's agent.
     agent: Option<Arc<str>>,
@@ -104,6 +102,25 @@ pub(crate) struct Exchange {
     /// The answer's end was seen.
     whole: bool,
     told: bool,
+}
+
+/// What a body asks for: a request, or those on the lines of a file.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and in a box the usual one would cost an allocation"
+)]
+enum Asks<'b> {
+    One(RequestFacts<'b>),
+    Several(Vec<RequestFacts<'b>>),
+}
+
+impl<'b> Asks<'b> {
+    fn all(&self) -> &[RequestFacts<'b>] {
+        match self {
+            Self::One(facts) => std::slice::from_ref(facts),
+            Self::Several(several) => several,
+        }
+    }
 }
 
 impl Exchange {
@@ -245,10 +262,11 @@ impl Exchange {
                     "the request can't be read: {error}"
                 )))?;
                 self.unread = true;
-                Vec::new()
+                Asks::Several(Vec::new())
             }
         };
-        for facts in &several {
+        let several = several.all();
+        for facts in several {
             self.note(facts, body);
         }
         let governor = self.governor.clone();
@@ -267,14 +285,14 @@ impl Exchange {
             needs_model: matches!(class, Some(Class::Model | Class::Indirect)) && !continues,
             openings: &governor.openings,
         };
-        for facts in &several {
+        for facts in several {
             if let Err(violation) = governor.enforcer.judge_request(facts, &asked) {
                 self.decide_request(violation)?;
             }
         }
         let mut judged = Judged::default();
         if class == Some(Class::Model) {
-            judged.asking = self.admit(&several, deployment.as_deref())?;
+            judged.asking = self.admit(several, deployment.as_deref())?;
             judged.body = several
                 .first()
                 .and_then(|facts| self.ask_for_usage(facts, body));
@@ -313,17 +331,17 @@ impl Exchange {
     /// Counts the call and reserves what it may cost, or asks a store to.
     fn admit(
         &mut self,
-        several: &[RequestFacts],
+        several: &[RequestFacts<'_>],
         deployment: Option<&str>,
     ) -> Result<Option<Asking>, PolicyViolation> {
         let governor = self.governor.clone();
         let named = several
             .iter()
             .flat_map(|facts| facts.model.iter().chain(&facts.more_models));
-        let models = deployment.into_iter().chain(named.map(String::as_str));
+        let models = deployment.into_iter().chain(named.map(|model| &**model));
         let accounting = &governor.accounting;
         let estimate = if self.reserves() {
-            let output = |facts| accounting.output_tokens(facts);
+            let output = |facts: &RequestFacts<'_>| accounting.output_tokens(facts);
             let output = match self.generates_text() {
                 true => several.iter().map(output).fold(0, u64::saturating_add),
                 false => 0,
@@ -366,7 +384,7 @@ impl Exchange {
     }
 
     /// The body by which a stream reports its usage although the client didn't ask, if its tokens are limited.
-    fn ask_for_usage(&mut self, facts: &RequestFacts, body: &[u8]) -> Option<Bytes> {
+    fn ask_for_usage(&mut self, facts: &RequestFacts<'_>, body: &[u8]) -> Option<Bytes> {
         let wanted = facts.stream
             && self.may_ask_for_usage
             && self.format() == Format::Chat
@@ -386,14 +404,16 @@ impl Exchange {
     }
 
     /// What the body asks for: one request, or each line of a batch.
-    fn read_request(&self, body: &[u8]) -> Result<Vec<RequestFacts>, WireError> {
+    fn read_request<'b>(&self, body: &'b [u8]) -> Result<Asks<'b>, WireError> {
         let Some(endpoint) = &self.endpoint else {
-            return Ok(Vec::new());
+            return Ok(Asks::Several(Vec::new()));
         };
         match (endpoint.request, self.boundary.as_deref()) {
-            (Request::Unread, _) => Ok(Vec::new()),
+            (Request::Unread, _) => Ok(Asks::Several(Vec::new())),
             // Some clients send an empty object where nothing is due.
-            (Request::Empty, _) if matches!(body, b"" | b"{}") => Ok(vec![RequestFacts::default()]),
+            (Request::Empty, _) if matches!(body, b"" | b"{}") => {
+                Ok(Asks::One(RequestFacts::default()))
+            }
             (Request::Empty, _) => Err(WireError::new("a body where none is documented")),
             (Request::Form(fields), Some(boundary)) => {
                 let mut facts = RequestFacts::default();
@@ -410,20 +430,18 @@ impl Exchange {
                         body::read_form_field(part.name, part.content, fields, &mut facts)?;
                     }
                 }
-                Ok(vec![facts])
+                Ok(Asks::One(facts))
             }
             (Request::File, Some(boundary)) => self.read_file(body, boundary),
             (Request::Json(fields) | Request::Form(fields), _) => {
-                Ok(vec![Scratch::lend(|scratch| {
-                    body::read(body, fields, scratch)
-                })?])
+                Scratch::lend(|scratch| body::read(body, fields, scratch)).map(Asks::One)
             }
             (Request::File, None) => Err(WireError::new("an upload that is not a form")),
         }
     }
 
     /// An upload: a batch is judged line by line, and other files pass unless a model is trained on them.
-    fn read_file(&self, body: &[u8], boundary: &str) -> Result<Vec<RequestFacts>, WireError> {
+    fn read_file<'b>(&self, body: &'b [u8], boundary: &str) -> Result<Asks<'b>, WireError> {
         let parts = multipart::read(body, boundary)?;
         // To many servers `purpose[]` is a list of purposes.
         let is = |part: &multipart::Part<'_>, name: &str| {
@@ -437,7 +455,9 @@ impl Exchange {
         };
         match purpose {
             b"batch" => {}
-            b"assistants" | b"vision" | b"user_data" | b"evals" => return Ok(Vec::new()),
+            b"assistants" | b"vision" | b"user_data" | b"evals" => {
+                return Ok(Asks::Several(Vec::new()));
+            }
             _ => return Err(WireError::new("an upload whose purpose can't be governed")),
         }
         let mut several = Vec::new();
@@ -452,19 +472,22 @@ impl Exchange {
                 several.push(facts)
             })?;
         }
-        Ok(several)
+        Ok(Asks::Several(several))
     }
 
     /// Keeps what a later decision or the audit needs of a request.
-    fn note(&mut self, facts: &RequestFacts, body: &[u8]) {
-        if self.model.is_none() {
-            self.model.clone_from(&facts.model);
+    fn note(&mut self, facts: &RequestFacts<'_>, body: &[u8]) {
+        let is_heard = self.governor.is_heard();
+        if self.model.is_none() && is_heard {
+            self.model = facts.model.as_deref().map(str::to_owned);
         }
-        for tool in &facts.tools {
-            self.note_tool(&tool.name);
-        }
-        for server in &facts.mcp {
-            self.note_tool(&Tool::mcp(&server.label, None).name);
+        if is_heard {
+            for tool in &facts.tools {
+                self.note_tool(&tool.name);
+            }
+            for server in &facts.mcp {
+                self.note_tool(&Tool::mcp(&server.label, None).name);
+            }
         }
         let prompt = self.governor.accounting.prompt_tokens(facts, body);
         self.prompt_tokens = self.prompt_tokens.saturating_add(prompt);
@@ -648,7 +671,9 @@ impl Exchange {
 
     /// Judges a tool that the answer calls.
     pub(crate) fn called(&mut self, tool: &Tool, seen: Seen) -> Result<(), PolicyViolation> {
-        self.note_tool(&tool.name);
+        if self.governor.is_heard() {
+            self.note_tool(&tool.name);
+        }
         match self.governor.enforcer.judge_tool(tool, seen) {
             Ok(()) => Ok(()),
             Err(violation) => self.refuse_answer(violation),
@@ -807,13 +832,16 @@ impl Exchange {
 
     fn tell(&self, phase: Phase, verdict: Verdict, end: Option<End>) {
         let enforcer = &self.governor.enforcer;
-        let name = self.endpoint.as_ref().map(endpoint_name);
+        if !self.governor.is_heard() {
+            return;
+        }
+        let name = self.endpoint.as_ref().map(|endpoint| endpoint.name);
         let ended = phase == Phase::End;
         Decision {
             phase,
             verdict,
             agent: self.agent(),
-            endpoint: name.as_deref().unwrap_or_default(),
+            endpoint: name.unwrap_or_default(),
             model: self.model.as_deref(),
             tools: &self.tools,
             violation: self.violation.as_ref(),

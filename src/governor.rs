@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap};
 use http::{Method, request};
+use tracing::level_filters::LevelFilter;
 
 use crate::accounting::Accounting;
 use crate::audit::OnDecision;
@@ -108,6 +109,12 @@ impl Governor {
         }
     }
 
+    /// Whether anybody could be told of decisions: the callback, or a subscriber, of which tracing itself asks no more
+    /// before it builds an event.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.on_decision.is_some() || LevelFilter::current() >= LevelFilter::WARN
+    }
+
     pub(crate) fn blocks(&self) -> bool {
         self.enforcer.current_mode() == Mode::Block
     }
@@ -202,9 +209,11 @@ impl Governor {
                 "connection upgrades (WebSocket) are refused: their frames can't be inspected here",
             );
         }
-        if METHOD_OVERRIDES
-            .iter()
-            .any(|name| head.headers.contains_key(*name))
+        // Compared with the few names that are there: to look up each of these costs more.
+        if head
+            .headers
+            .keys()
+            .any(|name| METHOD_OVERRIDES.contains(&name.as_str()))
         {
             return Err(unreadable("a header overrides the request's method"));
         }
@@ -233,13 +242,13 @@ impl Governor {
                 "the request names its `api-version` more than once",
             ));
         }
-        let name = endpoint_name(endpoint);
-        if self.opened.contains(&name) {
+        let name = endpoint.name;
+        if self.opened.iter().any(|opened| opened == name) {
             return Ok(false);
         }
         match (endpoint.class, endpoint.request) {
             (Class::Neutral, _) => Ok(false),
-            (class, Request::Unread) => Err(not_inspected(&name, class)),
+            (class, Request::Unread) => Err(not_inspected(name, class)),
             (_, request) => judge_body_headers(&head.headers, request).map(|()| true),
         }
     }
@@ -265,11 +274,6 @@ fn same_host(host: &str, authority: &str, scheme: &str) -> bool {
             .to_owned()
     };
     bare(host) == bare(authority)
-}
-
-/// `METHOD /path`, as refusals and the audit name an endpoint.
-pub(crate) fn endpoint_name(endpoint: &Endpoint) -> String {
-    format!("{} {}", endpoint.method, endpoint.path)
 }
 
 fn not_inspected(name: &str, class: Class) -> PolicyViolation {
@@ -363,7 +367,7 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<ContentType> {
         return None;
     }
     let mut parts = value.split(';');
-    let essence = parts.next()?.trim().to_ascii_lowercase();
+    let essence = parts.next()?.trim();
     for parameter in parts {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = value.trim().trim_matches('"');
@@ -372,11 +376,21 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<ContentType> {
             return None;
         }
     }
-    match essence.as_str() {
-        "text/event-stream" => Some(ContentType::EventStream),
-        "application/json" => Some(ContentType::Json),
-        other => (other.starts_with("application/") && other.ends_with("+json"))
-            .then_some(ContentType::Json),
+    let is = |kind: &str| essence.eq_ignore_ascii_case(kind);
+    let begins = |kind: &str| {
+        let start = essence.get(..kind.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(kind))
+    };
+    let ends = |kind: &str| {
+        let at = essence.len().checked_sub(kind.len());
+        let end = at.and_then(|at| essence.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(kind))
+    };
+    if is("text/event-stream") {
+        Some(ContentType::EventStream)
+    } else {
+        (is("application/json") || begins("application/") && ends("+json"))
+            .then_some(ContentType::Json)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Batch files: every line is a request of its own
 //! (<https://platform.openai.com/docs/api-reference/batch/request-input>).
 
+use std::borrow::Cow;
+
 use super::endpoint::{Class, Request, classify};
 use super::error::{Result, WireError};
 use super::json::{Kind, Reader, Scratch};
@@ -10,10 +12,10 @@ use super::request::{self, RequestFacts};
 ///
 /// # Errors
 /// When a line is not exactly one request to an endpoint that runs a model and can be read here.
-pub(crate) fn read(
-    file: &[u8],
+pub(crate) fn read<'a>(
+    file: &'a [u8],
     bases: &[String],
-    mut each: impl FnMut(RequestFacts),
+    mut each: impl FnMut(RequestFacts<'a>),
 ) -> Result<()> {
     let mut scratch = Scratch::default();
     for line in file.split(|byte| *byte == b'\n') {
@@ -34,7 +36,9 @@ pub(crate) fn read(
         };
         let mut facts = request::read(line.get(body).unwrap_or_default(), fields, &mut scratch)?;
         // A deployment in a line's path is a model too.
-        facts.more_models.extend(endpoint.deployment);
+        facts
+            .more_models
+            .extend(endpoint.deployment.map(Cow::Owned));
         each(facts);
     }
     Ok(())
@@ -86,7 +90,9 @@ mod tests {
 
     fn models(file: &str) -> Result<Vec<Option<String>>> {
         let mut models = Vec::new();
-        read(file.as_bytes(), &[], |facts| models.push(facts.model))?;
+        read(file.as_bytes(), &[], |facts| {
+            models.push(facts.model.map(Cow::into_owned))
+        })?;
         Ok(models)
     }
 

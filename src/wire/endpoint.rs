@@ -4,6 +4,8 @@
 //! (empty or dot segments, percent signs, backslashes, parameters) is refused before it is compared, so what is
 //! classified here is what any server sees.
 
+use std::sync::LazyLock;
+
 use super::fields::{self, Fields};
 
 /// What an endpoint does with models, which decides what happens to a call.
@@ -53,7 +55,8 @@ pub(crate) enum Format {
 /// A call's endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) method: &'static str,
+    /// `METHOD /path`, as refusals and the audit name it.
+    pub(crate) name: &'static str,
     /// The path below the base, with `{}` for what varies.
     pub(crate) path: &'static str,
     pub(crate) class: Class,
@@ -281,6 +284,12 @@ const TABLE: &[Row] = &[
     row("GET",    "/vector_stores/{}/file_batches/{}/files",   Neutral,  Unread,                       Any),
 ];
 
+/// The rows' names, put together once.
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let name = |row: &Row| format!("{} {}", row.method, row.path);
+    TABLE.iter().map(name).collect()
+});
+
 /// Finds the endpoint of a call. `bases` are further base paths beside [`BASES`].
 pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<Endpoint, NoEndpoint> {
     if let Some(reason) = ambiguity(path) {
@@ -297,7 +306,7 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
         let Some((deployment, rest)) = strip_base(base, path) else {
             continue;
         };
-        for row in TABLE {
+        for (row, name) in TABLE.iter().zip(NAMES.iter()) {
             if !matches(row.path, rest) {
                 continue;
             }
@@ -306,7 +315,7 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
                 continue;
             }
             return Ok(Endpoint {
-                method: row.method,
+                name,
                 path: row.path,
                 class: row.class,
                 request: row.request,
@@ -320,11 +329,7 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
 
 /// Whether `METHOD /path` is a row of the table.
 pub(crate) fn is_listed(name: &str) -> bool {
-    TABLE.iter().any(|row| {
-        name.strip_prefix(row.method)
-            .and_then(|rest| rest.strip_prefix(' '))
-            == Some(row.path)
-    })
+    NAMES.iter().any(|listed| listed == name)
 }
 
 /// Whether some server could take this call for an endpoint that must be read: after percent signs are decoded,

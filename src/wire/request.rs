@@ -9,28 +9,31 @@ use super::error::{Result, WireError};
 use super::fields::{Fields, Read};
 use super::json::{Kind, Reader, Scratch, is_case_variant, is_unusual};
 use super::splice::{self, UsageAsked};
-use super::tool::{Mcp, Tool};
+use super::tool::{Mcp, Mention, Tool};
 
 /// More tools than any agent has.
 const MAX_TOOLS: usize = 4_096;
 
+/// Room for the first few of a list is made at once: few agents have more tools.
+const SEVERAL: usize = 8;
+
 /// What a request asks for, as far as a policy can care.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct RequestFacts {
+pub(crate) struct RequestFacts<'a> {
     /// `model` as the request states it; `None` when it is absent.
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<Cow<'a, str>>,
     /// Further models that the request could end up at, such as a list of fallbacks.
-    pub(crate) more_models: Vec<String>,
+    pub(crate) more_models: Vec<Cow<'a, str>>,
     /// A key that lets the server choose a model that the request doesn't name.
     pub(crate) hidden_model: Option<&'static str>,
     /// Ids of stored prompts, agents and workflows, which bring models and tools of their own.
-    pub(crate) stored: Vec<String>,
-    pub(crate) tools: Vec<Tool>,
-    pub(crate) mcp: Vec<Mcp>,
+    pub(crate) stored: Vec<Cow<'a, str>>,
+    pub(crate) tools: Vec<Mention<Cow<'a, str>>>,
+    pub(crate) mcp: Vec<Mcp<'a>>,
     /// Hosted MCP calls that the request approves; `None` when it can't be known which.
     pub(crate) approvals: Vec<Option<Tool>>,
     /// Tools that the conversation so far names.
-    pub(crate) history: Vec<String>,
+    pub(crate) history: Vec<Cow<'a, str>>,
     /// The conversation goes on from state that the server keeps.
     pub(crate) server_state: bool,
     pub(crate) stream: bool,
@@ -50,14 +53,25 @@ pub(crate) struct RequestFacts {
     pub(crate) parts: u64,
 }
 
-impl RequestFacts {
-    fn note(&mut self, name: &str) {
-        let known = name.is_empty()
-            || self.history.len() >= MAX_TOOLS
-            || self.history.iter().any(|known| known == name);
+impl<'a> RequestFacts<'a> {
+    fn note(&mut self, name: Cow<'a, str>) {
+        let known =
+            name.is_empty() || self.history.len() >= MAX_TOOLS || self.history.contains(&name);
         if !known {
-            self.history.push(name.to_owned());
+            make_room(&mut self.history);
+            self.history.push(name);
         }
+    }
+
+    fn declare(&mut self, tool: Mention<Cow<'a, str>>) {
+        make_room(&mut self.tools);
+        self.tools.push(tool);
+    }
+}
+
+fn make_room<T>(list: &mut Vec<T>) {
+    if list.capacity() == 0 {
+        list.reserve_exact(SEVERAL);
     }
 }
 
@@ -65,7 +79,11 @@ impl RequestFacts {
 ///
 /// # Errors
 /// When the body is not strict JSON, or a field that names a model or a tool has another shape than documented.
-pub(crate) fn read(body: &[u8], fields: Fields, scratch: &mut Scratch) -> Result<RequestFacts> {
+pub(crate) fn read<'a>(
+    body: &'a [u8],
+    fields: Fields,
+    scratch: &mut Scratch,
+) -> Result<RequestFacts<'a>> {
     let mut facts = RequestFacts::default();
     let mut reader = Reader::new(body, scratch)?;
     if reader.kind()? != Kind::Object {
@@ -80,11 +98,11 @@ pub(crate) fn read(body: &[u8], fields: Fields, scratch: &mut Scratch) -> Result
 ///
 /// # Errors
 /// When the value doesn't fit the field's meaning.
-pub(crate) fn read_form_field(
+pub(crate) fn read_form_field<'a>(
     name: &str,
-    value: &[u8],
+    value: &'a [u8],
     fields: Fields,
-    facts: &mut RequestFacts,
+    facts: &mut RequestFacts<'a>,
 ) -> Result<()> {
     let text =
         std::str::from_utf8(value).map_err(|_| WireError::new("a form field is not UTF-8"))?;
@@ -108,7 +126,7 @@ pub(crate) fn read_form_field(
             Err(WireError::new("two form fields name the model"))
         }
         Read::Model => {
-            facts.model = Some(text.to_owned());
+            facts.model = Some(Cow::Borrowed(text));
             Ok(())
         }
         Read::Text => {
@@ -131,7 +149,7 @@ fn is_variant(key: &str, fields: Fields) -> bool {
             .any(|(known, _)| is_case_variant(key, &[known]))
 }
 
-fn object(r: &mut Reader<'_, '_>, fields: Fields, facts: &mut RequestFacts) -> Result<()> {
+fn object<'a>(r: &mut Reader<'a, '_>, fields: Fields, facts: &mut RequestFacts<'a>) -> Result<()> {
     r.object(|r, key| {
         if let Some((name, meaning)) = fields.iter().find(|(known, _)| *known == key) {
             return value(r, name, *meaning, facts);
@@ -150,17 +168,17 @@ fn object(r: &mut Reader<'_, '_>, fields: Fields, facts: &mut RequestFacts) -> R
     })
 }
 
-fn value(
-    r: &mut Reader<'_, '_>,
+fn value<'a>(
+    r: &mut Reader<'a, '_>,
     name: &'static str,
     meaning: Read,
-    facts: &mut RequestFacts,
+    facts: &mut RequestFacts<'a>,
 ) -> Result<()> {
     if let Read::Model = meaning {
         if r.kind()? != Kind::String {
             return wrong(r, "`model` is not a string");
         }
-        let model = r.string()?.into_owned();
+        let model = r.string()?;
         // One body names one main model; a nested object may name another.
         match facts.model {
             None => facts.model = Some(model),
@@ -180,13 +198,13 @@ fn value(
         Read::OtherModel => {
             facts
                 .more_models
-                .push(named(r, "a model's name is not a string")?.into_owned());
+                .push(named(r, "a model's name is not a string")?);
             Ok(())
         }
         Read::OtherModels => list(r, "`models` is not a list", |r| {
             facts
                 .more_models
-                .push(named(r, "`models` holds something other than model names")?.into_owned());
+                .push(named(r, "`models` holds something other than model names")?);
             bounded(facts.more_models.len(), r)
         }),
         Read::HiddenModel => {
@@ -204,7 +222,7 @@ fn value(
             list(r, "`functions` is not a list", |r| {
                 bounded(facts.tools.len(), r)?;
                 let function = Definition {
-                    kind: Some("function".to_owned()),
+                    kind: Some(Cow::Borrowed("function")),
                     ..definition(r)?
                 };
                 function.declare("", facts, r)
@@ -220,14 +238,14 @@ fn value(
             Kind::String => wrong(r, "`function_call` is a word that is not documented"),
             _ => {
                 let function = Definition {
-                    kind: Some("function".to_owned()),
+                    kind: Some(Cow::Borrowed("function")),
                     ..definition(r)?
                 };
                 function.declare("", facts, r)
             }
         },
         Read::Switch(tool) => {
-            facts.tools.push(Tool::typed(tool));
+            facts.declare(Mention::of_type(Cow::Borrowed(tool)));
             r.skip()
         }
         Read::Messages => list(r, "`messages` is not a list", |r| message(r, facts)),
@@ -315,10 +333,10 @@ fn is_mode(word: &str) -> bool {
 }
 
 /// The text of definitions is part of the prompt.
-fn counted(
-    r: &mut Reader<'_, '_>,
-    facts: &mut RequestFacts,
-    read: impl FnOnce(&mut Reader<'_, '_>, &mut RequestFacts) -> Result<()>,
+fn counted<'a, 's>(
+    r: &mut Reader<'a, 's>,
+    facts: &mut RequestFacts<'a>,
+    read: impl FnOnce(&mut Reader<'a, 's>, &mut RequestFacts<'a>) -> Result<()>,
 ) -> Result<()> {
     let start = r.position();
     read(r, facts)?;
@@ -326,9 +344,9 @@ fn counted(
     Ok(())
 }
 
-fn stored(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+fn stored<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> {
     if r.kind()? == Kind::String {
-        facts.stored.push(r.string()?.into_owned());
+        facts.stored.push(r.string()?);
         return Ok(());
     }
     expect(
@@ -336,10 +354,10 @@ fn stored(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
         Kind::Object,
         "a stored prompt is neither a string nor an object",
     )?;
-    let mut id = String::new();
+    let mut id = Cow::Borrowed("");
     r.object(|r, key| match key {
         "id" => {
-            id = named(r, "a stored prompt's id is not a string")?.into_owned();
+            id = named(r, "a stored prompt's id is not a string")?;
             Ok(())
         }
         "variables" => text(r, facts),
@@ -351,17 +369,41 @@ fn stored(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
 
 /// A tool definition, or another object that names tools the same way.
 #[derive(Debug, Default)]
-struct Definition {
-    kind: Option<String>,
-    names: Vec<String>,
+struct Definition<'a> {
+    kind: Option<Cow<'a, str>>,
+    names: Names<'a>,
     inner: Vec<Self>,
     /// The names in an MCP tool's `allowed_tools`; `None` when it is absent.
-    mcp_tools: Option<Vec<String>>,
-    server_label: Option<String>,
-    server_url: Option<String>,
-    connector: Option<String>,
+    mcp_tools: Option<Vec<Cow<'a, str>>>,
+    server_label: Option<Cow<'a, str>>,
+    server_url: Option<Cow<'a, str>>,
+    connector: Option<Cow<'a, str>>,
     tunnel: bool,
-    models: Vec<String>,
+    models: Vec<Cow<'a, str>>,
+}
+
+/// The names in a definition: one, as a rule, which needs no list.
+#[derive(Debug, Default)]
+struct Names<'a> {
+    first: Option<Cow<'a, str>>,
+    more: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    fn push(&mut self, name: Cow<'a, str>) {
+        match self.first {
+            None => self.first = Some(name),
+            Some(_) => self.more.push(name),
+        }
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = Cow<'a, str>> {
+        self.first.into_iter().chain(self.more)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Cow<'a, str>> {
+        self.first.iter().chain(&self.more)
+    }
 }
 
 const DEFINITION_KEYS: &[&str] = &[
@@ -379,7 +421,7 @@ const DEFINITION_KEYS: &[&str] = &[
     "type",
 ];
 
-fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
+fn definition<'a>(r: &mut Reader<'a, '_>) -> Result<Definition<'a>> {
     expect(r, Kind::Object, "a tool is not an object")?;
     let mut found = Definition::default();
     r.object(|r, key| {
@@ -393,24 +435,18 @@ fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
             return Ok(());
         }
         match key {
-            "type" => found.kind = Some(named(r, "a tool's type is not a string")?.into_owned()),
-            "name" => found
-                .names
-                .push(named(r, "a tool's name is not a string")?.into_owned()),
+            "type" => found.kind = Some(named(r, "a tool's type is not a string")?),
+            "name" => found.names.push(named(r, "a tool's name is not a string")?),
             "server_label" => {
-                found.server_label =
-                    Some(named(r, "a server's label is not a string")?.into_owned())
+                found.server_label = Some(named(r, "a server's label is not a string")?)
             }
             "server_url" => {
-                found.server_url =
-                    Some(named(r, "a server's address is not a string")?.into_owned())
+                found.server_url = Some(named(r, "a server's address is not a string")?)
             }
-            "connector_id" => {
-                found.connector = Some(named(r, "a connector's id is not a string")?.into_owned())
-            }
+            "connector_id" => found.connector = Some(named(r, "a connector's id is not a string")?),
             "model" => found
                 .models
-                .push(named(r, "a tool's model is not a string")?.into_owned()),
+                .push(named(r, "a tool's model is not a string")?),
             "tunnel_id" => {
                 found.tunnel = true;
                 r.skip()?;
@@ -421,7 +457,7 @@ fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
                     "model" => {
                         found
                             .models
-                            .push(named(r, "a tool's model is not a string")?.into_owned());
+                            .push(named(r, "a tool's model is not a string")?);
                         Ok(())
                     }
                     _ => r.skip(),
@@ -431,9 +467,7 @@ fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
                 expect(r, Kind::Object, "a tool's definition is not an object")?;
                 r.object(|r, key| match key {
                     "name" => {
-                        found
-                            .names
-                            .push(named(r, "a tool's name is not a string")?.into_owned());
+                        found.names.push(named(r, "a tool's name is not a string")?);
                         Ok(())
                     }
                     other if is_case_variant(other, &["name"]) => {
@@ -448,7 +482,7 @@ fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
                 Kind::Array => {
                     let names = found.mcp_tools.get_or_insert_default();
                     list(r, "", |r| {
-                        names.push(named(r, "a tool's name is not a string")?.into_owned());
+                        names.push(named(r, "a tool's name is not a string")?);
                         bounded(names.len(), r)
                     })?;
                 }
@@ -460,7 +494,7 @@ fn definition(r: &mut Reader<'_, '_>) -> Result<Definition> {
     Ok(found)
 }
 
-fn definitions(r: &mut Reader<'_, '_>, found: &mut Vec<Definition>) -> Result<()> {
+fn definitions<'a>(r: &mut Reader<'a, '_>, found: &mut Vec<Definition<'a>>) -> Result<()> {
     list(r, "a list of tools is not a list", |r| {
         bounded(found.len(), r)?;
         found.push(definition(r)?);
@@ -468,7 +502,7 @@ fn definitions(r: &mut Reader<'_, '_>, found: &mut Vec<Definition>) -> Result<()
     })
 }
 
-fn allowed_tools(r: &mut Reader<'_, '_>, found: &mut Definition) -> Result<()> {
+fn allowed_tools<'a>(r: &mut Reader<'a, '_>, found: &mut Definition<'a>) -> Result<()> {
     expect(
         r,
         Kind::Object,
@@ -483,7 +517,7 @@ fn allowed_tools(r: &mut Reader<'_, '_>, found: &mut Definition) -> Result<()> {
             "tool_names" => {
                 let names = found.mcp_tools.get_or_insert_default();
                 list(r, "`tool_names` is not a list", |r| {
-                    names.push(named(r, "a tool's name is not a string")?.into_owned());
+                    names.push(named(r, "a tool's name is not a string")?);
                     bounded(names.len(), r)
                 })
             }
@@ -495,61 +529,73 @@ fn allowed_tools(r: &mut Reader<'_, '_>, found: &mut Definition) -> Result<()> {
     })
 }
 
-impl Definition {
+impl<'a> Definition<'a> {
     /// Adds what the definition declares, as part of a namespace or of none (`""`).
-    fn declare(self, namespace: &str, facts: &mut RequestFacts, r: &Reader<'_, '_>) -> Result<()> {
+    fn declare(
+        self,
+        namespace: &str,
+        facts: &mut RequestFacts<'a>,
+        r: &Reader<'_, '_>,
+    ) -> Result<()> {
         bounded(facts.tools.len(), r)?;
         facts.more_models.extend(self.models);
         let kind = self.kind.as_deref();
-        let inner_namespace = match (kind, self.names.first()) {
+        let inner_namespace = match (kind, &self.names.first) {
             (Some("namespace"), Some(name)) => name.clone(),
-            _ => namespace.to_owned(),
+            _ => Cow::Borrowed(""),
         };
-        let named = !self.names.is_empty();
+        let inner_namespace = match kind {
+            Some("namespace") if self.names.first.is_some() => &*inner_namespace,
+            _ => namespace,
+        };
+        let named = self.names.first.is_some();
         if kind != Some("namespace") && kind != Some("mcp") {
             for name in self
                 .names
                 .iter()
                 .filter(|name| !name.is_empty() || kind == Some("function"))
             {
-                facts
-                    .tools
-                    .push(Tool::function(name.as_str()).in_namespace(namespace));
+                facts.declare(Mention::named(name.clone()).in_namespace(namespace));
             }
         }
-        match kind {
-            Some("function" | "custom") if !named => return wrong(r, "a tool without a name"),
-            Some("function" | "custom" | "namespace" | "allowed_tools") => {}
-            Some("mcp") => {
-                let Some(label) = self.server_label else {
-                    return wrong(r, "an MCP server without a label");
-                };
-                // A choice names its tool beside the label.
-                let tools = match (self.mcp_tools, self.names.is_empty()) {
-                    (tools, true) => tools,
-                    (tools, false) => Some(tools.into_iter().flatten().chain(self.names).collect()),
-                };
-                let placed = self.server_url.is_some() || self.connector.is_some() || self.tunnel;
-                facts.mcp.push(Mcp {
-                    label,
-                    url: self.server_url,
-                    connector: self.connector,
-                    tunnel: self.tunnel,
-                    tools,
-                    placed,
-                });
-            }
-            Some(hosted) => facts.tools.push(Tool::typed(hosted)),
-            None => facts.tools.push(Tool::typed("")),
+        match self.kind {
+            Some(kind) => match &*kind {
+                "function" | "custom" if !named => return wrong(r, "a tool without a name"),
+                "function" | "custom" | "namespace" | "allowed_tools" => {}
+                "mcp" => {
+                    let Some(label) = self.server_label else {
+                        return wrong(r, "an MCP server without a label");
+                    };
+                    // A choice names its tool beside the label.
+                    let tools = if named {
+                        let tools = self.mcp_tools.into_iter().flatten();
+                        Some(tools.chain(self.names.into_iter()).collect())
+                    } else {
+                        self.mcp_tools
+                    };
+                    let placed =
+                        self.server_url.is_some() || self.connector.is_some() || self.tunnel;
+                    facts.mcp.push(Mcp {
+                        label,
+                        url: self.server_url,
+                        connector: self.connector,
+                        tunnel: self.tunnel,
+                        tools,
+                        placed,
+                    });
+                }
+                _ => facts.declare(Mention::of_type(kind)),
+            },
+            None => facts.declare(Mention::of_type(Cow::Borrowed(""))),
         }
         self.inner
             .into_iter()
-            .try_for_each(|inner| inner.declare(&inner_namespace, facts, r))
+            .try_for_each(|inner| inner.declare(inner_namespace, facts, r))
     }
 }
 
 /// One message of a chat: the tools it names, and how much text it is.
-fn message(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+fn message<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> {
     expect(r, Kind::Object, "a message is not an object")?;
     r.object(|r, key| match key {
         "tool_calls" if r.kind()? == Kind::Array => r.array(|r| {
@@ -569,10 +615,10 @@ fn message(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
     })
 }
 
-fn call_part(r: &mut Reader<'_, '_>, key: &str, facts: &mut RequestFacts) -> Result<()> {
+fn call_part<'a>(r: &mut Reader<'a, '_>, key: &str, facts: &mut RequestFacts<'a>) -> Result<()> {
     if key == "name" && r.kind()? == Kind::String {
         let name = r.string()?;
-        facts.note(&name);
+        facts.note(name);
         return Ok(());
     }
     text(r, facts)
@@ -580,14 +626,14 @@ fn call_part(r: &mut Reader<'_, '_>, key: &str, facts: &mut RequestFacts) -> Res
 
 /// The keys of an item whose meaning depends on its type.
 #[derive(Debug, Default)]
-struct Item {
-    kind: Option<String>,
-    id: Option<String>,
-    name: Option<String>,
-    label: Option<String>,
-    approved: Option<String>,
+struct Item<'a> {
+    kind: Option<Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    label: Option<Cow<'a, str>>,
+    approved: Option<Cow<'a, str>>,
     approves: bool,
-    tools: Vec<Definition>,
+    tools: Vec<Definition<'a>>,
 }
 
 const ITEM_KEYS: &[&str] = &[
@@ -602,9 +648,9 @@ const ITEM_KEYS: &[&str] = &[
 
 /// The items of a conversation (API reference, create response, `input`): history for the most part, but some
 /// bring tools or let one run.
-fn items(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+fn items<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> {
     // Requests for approval seen so far, by their ids.
-    let mut requests: Vec<(String, Tool)> = Vec::new();
+    let mut requests: Vec<(Cow<'_, str>, Tool)> = Vec::new();
     r.array(|r| {
         if r.kind()? != Kind::Object {
             return text(r, facts);
@@ -621,13 +667,13 @@ fn items(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
                     bounded(facts.tools.len(), r)?;
                     facts
                         .tools
-                        .extend(tool.names.iter().map(|name| mcp(Some(name))));
+                        .extend(tool.names.iter().map(|name| mcp(Some(name)).into()));
                 }
                 return Ok(());
             }
             "mcp_approval_request" | "mcp_call" => {
                 let tool = mcp(item.name.as_deref());
-                facts.note(&tool.name);
+                facts.note(Cow::Owned(tool.name.clone()));
                 if let (Some(id), true) = (item.id, requests.len() < MAX_TOOLS) {
                     requests.push((id, tool));
                 }
@@ -639,10 +685,8 @@ fn items(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
                 facts.approvals.push(asked.map(|(_, tool)| tool.clone()));
             }
             "item_reference" => facts.server_state = true,
-            "function_call" | "custom_tool_call" => {
-                facts.note(item.name.as_deref().unwrap_or_default())
-            }
-            other if other.ends_with("_call") => facts.note(other),
+            "function_call" | "custom_tool_call" => facts.note(item.name.unwrap_or_default()),
+            other if other.ends_with("_call") => facts.note(Cow::Owned(other.to_owned())),
             _ => {}
         }
         // Whatever the type: tools in an item are tools for the rest of the conversation.
@@ -652,7 +696,7 @@ fn items(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
     })
 }
 
-fn item(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<Item> {
+fn item<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<Item<'a>> {
     let mut found = Item::default();
     r.object(|r, key| {
         if is_case_variant(key, ITEM_KEYS) {
@@ -662,7 +706,7 @@ fn item(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<Item> {
             return r.skip();
         }
         match key {
-            "type" => found.kind = Some(named(r, "an item's type is not a string")?.into_owned()),
+            "type" => found.kind = Some(named(r, "an item's type is not a string")?),
             "tools" => definitions(r, &mut found.tools)?,
             "approve" => {
                 if r.kind()? != Kind::Bool {
@@ -671,7 +715,7 @@ fn item(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<Item> {
                 found.approves = r.boolean()?;
             }
             "id" | "name" | "server_label" | "approval_request_id" if r.kind()? == Kind::String => {
-                let value = Some(r.string()?.into_owned());
+                let value = Some(r.string()?);
                 match key {
                     "id" => found.id = value,
                     "name" => found.name = value,
@@ -689,7 +733,7 @@ fn item(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<Item> {
 
 /// Counts what a value says: the bytes of its strings, and its images, sounds and files as such. Only the values of
 /// keys that hold prose or data count; encoded data is a part, not text.
-fn text(r: &mut Reader<'_, '_>, facts: &mut RequestFacts) -> Result<()> {
+fn text<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> {
     match r.kind()? {
         Kind::String => {
             let start = r.position();
@@ -735,13 +779,13 @@ fn expect(r: &mut Reader<'_, '_>, kind: Kind, reason: &'static str) -> Result<()
     }
 }
 
-fn list(
-    r: &mut Reader<'_, '_>,
+fn list<'a, 's>(
+    r: &mut Reader<'a, 's>,
     reason: &'static str,
-    mut item: impl FnMut(&mut Reader<'_, '_>) -> Result<()>,
+    item: impl FnMut(&mut Reader<'a, 's>) -> Result<()>,
 ) -> Result<()> {
     expect(r, Kind::Array, reason)?;
-    r.array(|r| item(r))
+    r.array(item)
 }
 
 fn named<'a>(r: &mut Reader<'a, '_>, reason: &'static str) -> Result<Cow<'a, str>> {
@@ -758,7 +802,7 @@ mod tests {
     use super::super::fields;
     use super::*;
 
-    fn facts(fields: Fields, body: &str) -> RequestFacts {
+    fn facts(fields: Fields, body: &str) -> RequestFacts<'_> {
         read(body.as_bytes(), fields, &mut Scratch::default())
             .unwrap_or_else(|error| panic!("{body}: {error}"))
     }
@@ -767,7 +811,7 @@ mod tests {
         facts(fields, body)
             .tools
             .into_iter()
-            .map(|tool| tool.name)
+            .map(|tool| tool.name.into_owned())
             .collect()
     }
 
@@ -888,13 +932,13 @@ mod tests {
         let mcp: Vec<_> = found
             .mcp
             .iter()
-            .map(|mcp| (mcp.label.as_str(), mcp.tools.clone(), mcp.placed))
+            .map(|mcp| (&*mcp.label, mcp.tools.clone(), mcp.placed))
             .collect();
-        let names = |names: &[&str]| {
+        let names = |names: &[&'static str]| {
             Some(
                 names
                     .iter()
-                    .map(|name| (*name).to_owned())
+                    .map(|name| Cow::Borrowed(*name))
                     .collect::<Vec<_>>(),
             )
         };
@@ -978,7 +1022,7 @@ mod tests {
         );
         assert_eq!(
             (found.history, found.tools.len()),
-            (vec!["evil".to_owned()], 0)
+            (vec![Cow::Borrowed("evil")], 0)
         );
     }
 }

@@ -1,5 +1,8 @@
 //! Tool ids: what a request or an answer calls a tool, and which names mean the same one.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+
 /// How a tool was declared or called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -13,34 +16,52 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// One mention of a tool.
+/// One mention of a tool. Its names may be part of the document that mentions it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tool {
+pub(crate) struct Mention<N> {
     /// The canonical id.
-    pub(crate) name: String,
+    pub(crate) name: N,
     pub(crate) kind: Kind,
     /// The name without its namespace, or the server's label without a tool: an entry that blocks this blocks the tool.
-    pub(crate) short_name: Option<String>,
+    pub(crate) short_name: Option<N>,
 }
+
+/// A mention that outlives its document.
+pub(crate) type Tool = Mention<String>;
 
 /// An MCP server that a request brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mcp {
-    pub(crate) label: String,
-    pub(crate) url: Option<String>,
-    pub(crate) connector: Option<String>,
+pub(crate) struct Mcp<'a> {
+    pub(crate) label: Cow<'a, str>,
+    pub(crate) url: Option<Cow<'a, str>>,
+    pub(crate) connector: Option<Cow<'a, str>>,
     pub(crate) tunnel: bool,
     /// The tools that may be used; `None` for all.
-    pub(crate) tools: Option<Vec<String>>,
+    pub(crate) tools: Option<Vec<Cow<'a, str>>>,
     /// The definition says where the server is, rather than naming one that was defined elsewhere.
     pub(crate) placed: bool,
 }
 
-impl Tool {
-    pub(crate) fn function(name: impl Into<String>) -> Self {
+impl<N: Deref<Target = str> + From<String>> Mention<N> {
+    /// A function or custom tool.
+    pub(crate) const fn named(name: N) -> Self {
         Self {
-            name: name.into(),
+            name,
             kind: Kind::Function,
+            short_name: None,
+        }
+    }
+
+    /// A tool whose `type` is its name.
+    pub(crate) fn of_type(name: N) -> Self {
+        let kind = if hosted_family(&name).is_some() {
+            Kind::Hosted
+        } else {
+            Kind::Unknown
+        };
+        Self {
+            name,
+            kind,
             short_name: None,
         }
     }
@@ -48,13 +69,26 @@ impl Tool {
     /// The tool as part of a namespace: `namespace.name`.
     pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
         if !namespace.is_empty() {
-            self.short_name = Some(std::mem::take(&mut self.name));
-            self.name = format!(
-                "{namespace}.{}",
-                self.short_name.as_deref().unwrap_or_default()
-            );
+            let name = format!("{namespace}.{}", &*self.name).into();
+            self.short_name = Some(std::mem::replace(&mut self.name, name));
         }
         self
+    }
+}
+
+impl From<Tool> for Mention<Cow<'_, str>> {
+    fn from(tool: Tool) -> Self {
+        Self {
+            name: Cow::Owned(tool.name),
+            kind: tool.kind,
+            short_name: tool.short_name.map(Cow::Owned),
+        }
+    }
+}
+
+impl Tool {
+    pub(crate) fn function(name: impl Into<String>) -> Self {
+        Self::named(name.into())
     }
 
     /// A tool of an MCP server; `None` for all of its tools.
@@ -79,16 +113,7 @@ impl Tool {
 
     /// A tool named by its `type`.
     pub(crate) fn typed(name: &str) -> Self {
-        let kind = if hosted_family(name).is_some() {
-            Kind::Hosted
-        } else {
-            Kind::Unknown
-        };
-        Self {
-            name: name.to_owned(),
-            kind,
-            short_name: None,
-        }
+        Self::of_type(name.to_owned())
     }
 }
 
