@@ -4,6 +4,7 @@
 //! and a call on the wire can't be answered differently.
 
 mod limits;
+mod permissions;
 mod runs;
 
 use std::borrow::Cow;

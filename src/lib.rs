@@ -194,8 +194,9 @@ pub use limits::{
     SystemClock,
 };
 pub use policy::{
-    DomainPattern, Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch,
-    NetworkRules, Notice, Policy, PolicyError, PolicyLoader, Problem,
+    ApiMatch, ApiRules, ApiService, DomainPattern, FilesystemMatch, FilesystemRules, Limit,
+    LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules, Notice,
+    PathPattern, Policy, PolicyError, PolicyLoader, Problem,
 };
 pub use respond::Respond;
 pub use service::SekuireService;

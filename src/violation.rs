@@ -33,6 +33,18 @@ pub enum Rule {
     NetworkBlocked,
     /// The host matches no `allowed_domains` entry.
     NetworkNotAllowed,
+    /// `permissions.filesystem.enabled` is false.
+    FsDisabled,
+    /// The path is, or is below, a `blocked_paths` entry.
+    FsBlocked,
+    /// The path matches no `allowed_paths` entry.
+    FsNotAllowed,
+    /// The file's extension is not in `allowed_extensions`.
+    FsExt,
+    /// `permissions.api.enabled` is false.
+    ApiDisabled,
+    /// The service matches no `allowed_services` entry.
+    ApiNotAllowed,
     /// A request window of `rate_limits` is full.
     RateLimitExceeded,
     /// A token window of `rate_limits` is spent.
@@ -58,6 +70,12 @@ impl Rule {
             Self::NetworkTlsRequired => "network_tls_required",
             Self::NetworkBlocked => "network_blocked",
             Self::NetworkNotAllowed => "network_not_allowed",
+            Self::FsDisabled => "fs_disabled",
+            Self::FsBlocked => "fs_blocked",
+            Self::FsNotAllowed => "fs_not_allowed",
+            Self::FsExt => "fs_ext",
+            Self::ApiDisabled => "api_disabled",
+            Self::ApiNotAllowed => "api_not_allowed",
             Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::TokenBudgetExceeded => "token_budget_exceeded",
             Self::EndpointNotAllowed => "endpoint_not_allowed",
@@ -78,6 +96,12 @@ impl Rule {
             Self::NetworkTlsRequired => Some("network.tls_required"),
             Self::NetworkBlocked => Some("network.blocked"),
             Self::NetworkNotAllowed => Some("network.not_allowed"),
+            Self::FsDisabled => Some("fs.disabled"),
+            Self::FsBlocked => Some("fs.blocked"),
+            Self::FsNotAllowed => Some("fs.not_allowed"),
+            Self::FsExt => Some("fs.ext"),
+            Self::ApiDisabled => Some("api.disabled"),
+            Self::ApiNotAllowed => Some("api.not_allowed"),
             Self::RateLimitExceeded | Self::TokenBudgetExceeded => Some("rate_limit.exceeded"),
             Self::EndpointNotAllowed | Self::RequestUnreadable | Self::ResponseUnreadable => None,
         }

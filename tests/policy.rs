@@ -598,7 +598,7 @@ mod refusals {
             "project: {name: a}",
             "agent: {name: a}",
             "x-models: {}",
-            "permissions: {filesystem: {enabled: true}}",
+            "permissions: {}",
         ] {
             assert_eq!(
                 refused(idle),
@@ -1073,19 +1073,7 @@ mod refusals {
     }
 
     #[test]
-    fn permissions_that_are_not_enforced_are_still_checked() {
-        let policy = Policy::from_yaml(
-            "permissions:\n  filesystem: {enabled: true, allowed_paths: [/tmp/*], blocked_paths: [/etc], allowed_extensions: [.txt]}\n  api: {enabled: true, allowed_services: [{service_name: github, endpoints: [/repos]}]}\n  network: {enabled: false}\n",
-        )
-        .unwrap();
-        assert_eq!(
-            lines(policy.unenforced()),
-            [
-                "permissions.filesystem: not enforced at the HTTP layer yet",
-                "permissions.api: not enforced at the HTTP layer yet",
-            ]
-        );
-        assert_eq!(host(&policy, "a.com", "https"), NetworkMatch::Disabled);
+    fn files_and_services_are_read_as_strictly_as_the_rest() {
         assert_eq!(
             refused(
                 "permissions: {filesystem: {enabled: yes, allowed_paths: null}, api: {allowed_services: [a]}}"
@@ -1096,6 +1084,75 @@ mod refusals {
              help: remove the key to allow everything, or write `[]` to allow nothing\n\
              line 1, column 89: permissions.api.allowed_services[0]: must be a mapping, not text"
         );
+        assert_eq!(
+            refused("permissions: {api: {allowed_services: [{endpoints: [chat]}]}}"),
+            "line 1, column 40: permissions.api.allowed_services[0]: has no `service_name`\n  \
+             help: write the service's name"
+        );
+    }
+
+    #[test]
+    fn a_path_is_absolute_and_leads_to_one_place() {
+        for (path, message, help) in [
+            ("data/*", "is not a path from the root", RELATIVE),
+            ("~/data", "is not a path from the root", RELATIVE),
+            ("*.env", "is not a path from the root", RELATIVE),
+            (
+                "file:///tmp",
+                "is a URL, not a path",
+                "write the path alone, as in `/srv/data/*`",
+            ),
+            (
+                "C:\\tmp",
+                "has a backslash",
+                "separate the parts of a path with `/`",
+            ),
+            (
+                "/tmp/**",
+                "has `**`",
+                "write `/*` at the end: it means everything below, at any depth",
+            ),
+            (
+                "/tmp/",
+                "ends with a slash",
+                "write the path without it, or with `/*` for everything below",
+            ),
+            ("/tmp/../etc", EMPTY_PART, "write the path that it leads to"),
+            ("/tmp//a", EMPTY_PART, "write the path that it leads to"),
+        ] {
+            let text = format!("permissions: {{filesystem: {{blocked_paths: ['{path}']}}}}");
+            assert_eq!(
+                refused(&text),
+                format!(
+                    "line 1, column 44: permissions.filesystem.blocked_paths[0]: `{path}` {message}\n  help: {help}"
+                )
+            );
+        }
+    }
+
+    const RELATIVE: &str =
+        "write it whole, as in `/srv/data/*`; `~` and relative paths are not resolved";
+    const EMPTY_PART: &str = "has a part that is empty, `.` or `..`";
+
+    #[test]
+    fn an_extension_has_its_dot() {
+        for (extension, help) in [
+            ("txt", "write it with its dot, as in `.txt`"),
+            ("a.", "write it with its dot, as in `.txt`"),
+            (
+                "*.txt",
+                "write it with its dot, as in `.txt`, or remove the list to allow every extension",
+            ),
+        ] {
+            let text =
+                format!("permissions: {{filesystem: {{allowed_extensions: ['{extension}']}}}}");
+            assert_eq!(
+                refused(&text),
+                format!(
+                    "line 1, column 49: permissions.filesystem.allowed_extensions[0]: `{extension}` is not an extension\n  help: {help}"
+                )
+            );
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use super::document::{Node, Value};
 use super::error::{Draft, shown};
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader};
-use super::{Inner, Policy, schema, sections};
+use super::sections::{self, Permissions};
+use super::{Inner, Policy, schema};
 
 /// The rules of the chosen agent, before its tools' categories are known.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     let mut lists = NameSections::default();
     let mut found_agents = Vec::new();
     let mut agent_section: Option<Field<'_>> = None;
-    let mut network = None;
+    let mut permissions = Permissions::default();
     let mut limits = None;
     let mut uses = Vec::new();
     let mut tools_file = None;
@@ -136,7 +137,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             }
             "models" => lists.models(reader, entry),
             "toolsets" | "tools" => lists.tools(reader, entry),
-            "permissions" => network = sections::permissions(reader, &entry),
+            "permissions" => permissions = sections::permissions(reader, &entry),
             "rate_limits" => limits = Some(sections::rate_limits(reader, &entry)),
             key => match schema::SECTIONS.iter().find(|(name, _)| *name == key) {
                 Some((_, kind)) => {
@@ -159,7 +160,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     }
     let agent = agents::choose(reader, agent_section.as_ref(), found_agents, lists, wanted)?;
     let NameSections { models, tools } = agent.lists;
-    let governed = models.is_some() || tools.is_some() || network.is_some() || limits.is_some();
+    let governed = models.is_some() || tools.is_some() || permissions.is_some() || limits.is_some();
     let models = models.map(|(_, models)| models).unwrap_or_default();
     let (tools, tool_entries) = tools.map(|(_, tools)| tools).unwrap_or_default();
     for used in &uses {
@@ -171,7 +172,9 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             agent: agent.name,
             models,
             tools,
-            network,
+            network: permissions.network,
+            filesystem: permissions.filesystem,
+            api: permissions.api,
             limits: limits.unwrap_or_default(),
             unenforced: Vec::new(),
             warnings: Vec::new(),

@@ -4,11 +4,13 @@
 //! been a rule, so it is an error and never skipped. Nothing here knows of HTTP.
 
 mod agents;
+mod api;
 mod compile;
 mod dialect;
 mod document;
 mod domain;
 mod error;
+mod filesystem;
 mod loader;
 mod pattern;
 mod reader;
@@ -21,8 +23,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use api::{ApiMatch, ApiRules, ApiService};
 pub use domain::DomainPattern;
 pub use error::{PolicyError, Problem};
+pub(crate) use filesystem::extension;
+pub use filesystem::{FilesystemMatch, FilesystemRules, PathPattern};
 pub use loader::PolicyLoader;
 pub use pattern::NamePattern;
 pub use rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, NetworkMatch, NetworkRules};
@@ -63,6 +68,8 @@ struct Inner {
     models: NameRules,
     tools: NameRules,
     network: Option<NetworkRules>,
+    filesystem: Option<FilesystemRules>,
+    api: Option<ApiRules>,
     limits: Vec<Limit>,
     unenforced: Vec<Notice>,
     warnings: Vec<Notice>,
@@ -145,6 +152,18 @@ impl Policy {
     #[must_use]
     pub fn network(&self) -> Option<&NetworkRules> {
         self.inner.network.as_ref()
+    }
+
+    /// Which files may be touched, or `None` when the file has no `permissions.filesystem` and every one may be.
+    #[must_use]
+    pub fn filesystem(&self) -> Option<&FilesystemRules> {
+        self.inner.filesystem.as_ref()
+    }
+
+    /// Which services may be called, or `None` when the file has no `permissions.api` and every one may be.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiRules> {
+        self.inner.api.as_ref()
     }
 
     /// The limits, in the order written. Each holds by itself.

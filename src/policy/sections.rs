@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::agents::ToolRules;
+use super::api::{ApiRules, ApiService};
 use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
+use super::filesystem::{FilesystemRules, PathPattern, extension_entry};
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader};
 use super::rules::{Limit, LimitScope, LimitUnit, NameRules, Names, NetworkRules};
@@ -79,14 +81,28 @@ fn tool_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     name.flatten()
 }
 
-/// `permissions`: its network rules. The others are checked and noted.
-pub(super) fn permissions(reader: &mut Reader, field: &Field<'_>) -> Option<NetworkRules> {
-    let mut rules = None;
-    for entry in reader.mapping(field)? {
+/// What `permissions` holds.
+#[derive(Debug, Default)]
+pub(super) struct Permissions {
+    pub(super) network: Option<NetworkRules>,
+    pub(super) filesystem: Option<FilesystemRules>,
+    pub(super) api: Option<ApiRules>,
+}
+
+impl Permissions {
+    pub(super) fn is_some(&self) -> bool {
+        self.network.is_some() || self.filesystem.is_some() || self.api.is_some()
+    }
+}
+
+/// `permissions`.
+pub(super) fn permissions(reader: &mut Reader, field: &Field<'_>) -> Permissions {
+    let mut rules = Permissions::default();
+    for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "network" => rules = Some(network(reader, &entry)),
-            "filesystem" => filesystem(reader, &entry),
-            "api" => api(reader, &entry),
+            "network" => rules.network = Some(network(reader, &entry)),
+            "filesystem" => rules.filesystem = Some(filesystem(reader, &entry)),
+            "api" => rules.api = Some(api(reader, &entry)),
             _ => reader.unknown(&entry, schema::PERMISSIONS),
         }
     }
@@ -101,8 +117,8 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
             // A value that isn't one is a problem already.
             "enabled" => enabled = reader.bool(&entry).unwrap_or_default(),
             "require_tls" => require_tls = reader.bool(&entry).unwrap_or_default(),
-            "allowed_domains" => lists.allowed = Some(domains(reader, &entry)),
-            "blocked_domains" => lists.blocked = domains(reader, &entry),
+            "allowed_domains" => lists.allowed = Some(read(reader, &entry, DomainPattern::new)),
+            "blocked_domains" => lists.blocked = read(reader, &entry, DomainPattern::new),
             _ => reader.unknown(&entry, schema::NETWORK),
         }
     }
@@ -110,8 +126,6 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
         reader.warn(&field.path, "restricts nothing");
     }
     lists.warn(reader, field, "host", DomainPattern::covers);
-    let without_path =
-        |list: Vec<(String, DomainPattern)>| list.into_iter().map(|(_, entry)| entry).collect();
     NetworkRules {
         enabled,
         require_tls,
@@ -120,58 +134,76 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
     }
 }
 
-fn filesystem(reader: &mut Reader, field: &Field<'_>) {
+fn filesystem(reader: &mut Reader, field: &Field<'_>) -> FilesystemRules {
+    let mut lists = Lists::default();
+    let (mut enabled, mut extensions) = (true, None);
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "enabled" => {
-                reader.bool(&entry);
-            }
-            "allowed_paths" | "blocked_paths" | "allowed_extensions" => {
-                names(reader, &entry, Reader::entry);
-            }
+            "enabled" => enabled = reader.bool(&entry).unwrap_or_default(),
+            "allowed_paths" => lists.allowed = Some(read(reader, &entry, PathPattern::new)),
+            "blocked_paths" => lists.blocked = read(reader, &entry, PathPattern::new),
+            "allowed_extensions" => extensions = Some(read(reader, &entry, extension_entry)),
             _ => reader.unknown(&entry, schema::FILESYSTEM),
         }
     }
+    if extensions.as_ref().is_some_and(Vec::is_empty) {
+        reader.warn(&field.path, "an empty list of extensions allows no file");
+    }
+    let open = enabled && extensions.is_none();
+    if open && lists.allowed.is_none() && lists.blocked.is_empty() {
+        reader.warn(&field.path, "restricts nothing");
+    }
+    lists.warn(reader, field, "path", PathPattern::covers);
     reader.not_enforced(&field.path, NOT_HERE);
+    FilesystemRules {
+        enabled,
+        allowed: lists.allowed.map(without_path),
+        blocked: without_path(lists.blocked),
+        extensions: extensions.map(without_path),
+    }
 }
 
-fn api(reader: &mut Reader, field: &Field<'_>) {
+fn api(reader: &mut Reader, field: &Field<'_>) -> ApiRules {
+    let (mut enabled, mut allowed) = (true, None);
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "enabled" => {
-                reader.bool(&entry);
-            }
+            "enabled" => enabled = reader.bool(&entry).unwrap_or_default(),
             "allowed_services" => {
-                for service in reader.list(&entry).unwrap_or_default() {
-                    api_service(reader, &service);
-                }
+                let services = reader.list(&entry).unwrap_or_default();
+                let services = services.iter().filter_map(|item| api_service(reader, item));
+                allowed = Some(services.collect::<Vec<_>>());
             }
             _ => reader.unknown(&entry, schema::API),
         }
     }
+    match &allowed {
+        None if enabled => reader.warn(&field.path, "restricts nothing"),
+        Some(services) if services.is_empty() => {
+            reader.warn(&field.path, "an empty allow list allows no service");
+        }
+        _ => {}
+    }
     reader.not_enforced(&field.path, NOT_HERE);
+    ApiRules { enabled, allowed }
 }
 
-fn api_service(reader: &mut Reader, field: &Field<'_>) {
-    let Some(entries) = reader.mapping(field) else {
-        return;
-    };
-    let mut named = false;
-    for entry in entries {
+fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<ApiService> {
+    let (mut name, mut endpoints) = (None, None);
+    for entry in reader.mapping(field)? {
         match entry.key {
-            "service_name" => {
-                named = true;
-                reader.entry(&entry);
-            }
+            "service_name" => name = Some(reader.entry(&entry).map(NamePattern::new)),
             "endpoints" => {
-                names(reader, &entry, Reader::entry);
+                endpoints = Some(without_path(names(reader, &entry, Reader::entry)));
+                reader.not_enforced(&entry.path, "the service is allowed with every endpoint");
             }
             _ => reader.unknown(&entry, schema::SERVICE),
         }
     }
-    if !named {
+    if name.is_none() {
         reader.problem(field, "has no `service_name`", "write the service's name");
     }
+    let name = name.flatten()?;
+    Some(ApiService { name, endpoints })
 }
 
 /// `rate_limits`.
@@ -315,20 +347,30 @@ fn names(reader: &mut Reader, field: &Field<'_>, read: ReadName) -> Vec<(String,
     names
 }
 
-fn domains(reader: &mut Reader, field: &Field<'_>) -> Vec<(String, DomainPattern)> {
-    let mut domains = Vec::new();
+/// A list of entries in a notation of their own.
+fn read<P>(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    new: impl Fn(&str) -> Result<P, (&'static str, &'static str)>,
+) -> Vec<(String, P)> {
+    let mut entries = Vec::new();
     for entry in reader.list(field).unwrap_or_default() {
         let Some(text) = reader.entry(&entry) else {
             continue;
         };
-        match DomainPattern::new(text) {
-            Ok(domain) => domains.push((entry.path, domain)),
+        match new(text) {
+            Ok(read) => entries.push((entry.path, read)),
             Err((message, help)) => {
-                reader.problem(&entry, format!("`{}` {message}", shown(text)), help);
+                let message = format!("`{}` {message}", shown(text));
+                reader.problem(&entry, message, help);
             }
         }
     }
-    domains
+    entries
+}
+
+fn without_path<P>(list: Vec<(String, P)>) -> Vec<P> {
+    list.into_iter().map(|(_, entry)| entry).collect()
 }
 
 const LIMITS: &[(&str, LimitUnit, u64)] = &[
@@ -341,7 +383,7 @@ const LIMITS: &[(&str, LimitUnit, u64)] = &[
 ];
 
 /// Why permissions other than the network are listed as not enforced.
-const NOT_HERE: &str = "not enforced at the HTTP layer yet";
+const NOT_HERE: &str = "answers questions only, not enforced at the HTTP layer";
 
 /// The most pairs of entries compared for remarks; a file with longer lists was
 /// hardly written by hand.

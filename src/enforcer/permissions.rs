@@ -1,0 +1,104 @@
+//! Questions that no HTTP call answers by itself: files and services.
+
+use super::PolicyEnforcer;
+use crate::policy::{ApiMatch, FilesystemMatch, extension};
+use crate::violation::{PolicyViolation, Rule, Seen, shown};
+
+impl PolicyEnforcer {
+    /// Whether this file may be touched. Ask before it is opened: a layer around an HTTP client sees no files.
+    ///
+    /// Give the absolute path that is opened, with links resolved (`std::fs::canonicalize`): it is compared as text.
+    /// The operation (`read`, `write`, ...) makes no difference, as Sekuire's rules don't tell them apart; it is taken
+    /// so that a question reads as Sekuire's own.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, PolicyEnforcer};
+    ///
+    /// let policy = Policy::from_yaml("permissions: {filesystem: {allowed_paths: [/tmp/*], blocked_paths: [/etc/*]}}")?;
+    /// let enforcer = PolicyEnforcer::new(policy);
+    /// assert!(enforcer.enforce_filesystem("/tmp/notes.txt", "write").is_ok());
+    /// let refused = enforcer.enforce_filesystem("/etc/passwd", "read").unwrap_err();
+    /// assert_eq!(refused.to_string(), "[fs_blocked] Path /etc/passwd is blocked");
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// One of the `Rule::Fs*`, or [`Rule::RequestUnreadable`] for a path that can't be compared (relative, or with a
+    /// `..`), in [`Mode::Block`](crate::Mode::Block).
+    pub fn enforce_filesystem(&self, path: &str, _operation: &str) -> Result<(), PolicyViolation> {
+        self.answer(self.judge_filesystem(path))
+    }
+
+    /// Whether this service may be called, named as the policy names it: `openai`, `stripe`.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, PolicyEnforcer};
+    ///
+    /// let policy = Policy::from_yaml("permissions: {api: {allowed_services: [{service_name: openai}]}}")?;
+    /// let enforcer = PolicyEnforcer::new(policy);
+    /// assert!(enforcer.enforce_api("openai").is_ok());
+    /// let refused = enforcer.enforce_api("stripe").unwrap_err();
+    /// assert_eq!(refused.to_string(), "[api_not_allowed] Service stripe is not in the allowlist");
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Rule::ApiDisabled`] or [`Rule::ApiNotAllowed`], in [`Mode::Block`](crate::Mode::Block).
+    pub fn enforce_api(&self, service: &str) -> Result<(), PolicyViolation> {
+        self.answer(self.judge_api(service, Seen::Question))
+    }
+
+    fn judge_filesystem(&self, path: &str) -> Result<(), PolicyViolation> {
+        let Some(rules) = self.policy.filesystem() else {
+            return Ok(());
+        };
+        let (rule, message) = match rules.check(path) {
+            FilesystemMatch::Allowed => return Ok(()),
+            FilesystemMatch::Disabled => {
+                (Rule::FsDisabled, "Filesystem access is disabled".to_owned())
+            }
+            FilesystemMatch::Blocked => {
+                (Rule::FsBlocked, format!("Path {} is blocked", shown(path)))
+            }
+            FilesystemMatch::NotListed => (
+                Rule::FsNotAllowed,
+                format!("Path {} is not in the allowlist", shown(path)),
+            ),
+            FilesystemMatch::Extension => (
+                Rule::FsExt,
+                match extension(path) {
+                    Some(extension) => format!("Extension {} is not allowed", shown(extension)),
+                    None => format!("Path {} has no extension, and none is allowed", shown(path)),
+                },
+            ),
+            FilesystemMatch::Unreadable => (
+                Rule::RequestUnreadable,
+                format!(
+                    "path `{}` is not spelled in a way that file rules can be compared with",
+                    shown(path)
+                ),
+            ),
+        };
+        let violation = PolicyViolation::new(rule, Seen::Question, message).with_value(path);
+        Err(if rule == Rule::RequestUnreadable {
+            violation.with_help("give the absolute path, with `..` and links resolved")
+        } else {
+            violation
+        })
+    }
+
+    pub(crate) fn judge_api(&self, service: &str, seen: Seen) -> Result<(), PolicyViolation> {
+        let Some(rules) = self.policy.api() else {
+            return Ok(());
+        };
+        let (rule, message) = match rules.check(service) {
+            ApiMatch::Allowed => return Ok(()),
+            ApiMatch::Disabled => (Rule::ApiDisabled, "API access is disabled".to_owned()),
+            ApiMatch::NotListed => (
+                Rule::ApiNotAllowed,
+                format!("Service {} is not in the allowlist", shown(service)),
+            ),
+        };
+        Err(PolicyViolation::new(rule, seen, message).with_value(service))
+    }
+}
