@@ -158,6 +158,7 @@
 //!   services.
 //! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
 //!   `identity`: they are decoded within bounds and then judged.
+//! - **`signed`**: `sekuire_id`, the id that Sekuire gives an agent.
 //! - **`full`**: all of them.
 
 mod accounting;
@@ -193,6 +194,8 @@ pub use limits::{
     Ask, Clock, Counted, Lease, LimitStore, ManualClock, MemoryStore, StoreFuture, StoreRefusal,
     SystemClock,
 };
+#[cfg(feature = "signed")]
+pub use policy::sekuire_id;
 pub use policy::{
     ApiMatch, ApiRules, ApiService, DomainPattern, FilesystemMatch, FilesystemRules, Limit,
     LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules, Notice,

@@ -20,6 +20,7 @@ static BINARIES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
         ("full", cfg!(feature = "full")),
         ("gateway", cfg!(feature = "gateway")),
         ("reqwest-middleware", cfg!(feature = "reqwest-middleware")),
+        ("signed", cfg!(feature = "signed")),
     ] {
         features.extend(is_on.then_some(name));
     }
@@ -226,4 +227,78 @@ async fn gateway_embedded_answers_in_the_form_that_sdks_know() {
         ],
     );
     assert!(!lines.concat().contains("tool_calls"));
+}
+
+/// What the adapter answers to these lines.
+#[cfg(feature = "signed")]
+async fn adapter(commands: &[Value]) -> Vec<Value> {
+    use tokio::io::AsyncWriteExt;
+
+    let mut process = tokio::process::Command::new(&BINARIES["conformance_adapter"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let lines: String = commands.iter().map(|line| format!("{line}\n")).collect();
+    let mut stdin = process.stdin.take().unwrap();
+    stdin.write_all(lines.as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = tokio::time::timeout(PATIENCE, process.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[cfg(feature = "signed")]
+#[tokio::test]
+async fn conformance_adapter_answers_line_by_line() {
+    use serde_json::json;
+
+    let seed = "5c71e9c26a3b718894e077e0c2e08c71b42cf61b2aaa833760c562e16e37f5f9";
+    let public = "6240377d826c36c087404e4187dc21ecdbdc4db84e209fc386ac5d48bd08679e";
+    let signature = "95fd8ab8c8e4baeff9275b551a5db9a26b2f33608ed07ab4210dc3c78b51cf57b172dd324d751b05d2dbaf3708c7b2ce6e690dfc064738f691982a3aed640105";
+    let verify = |message: &str| json!({"operation": "verify", "params": {"message": message, "signature": signature, "publicKey": public}});
+    let ask = |action: Value| {
+        json!({"operation": "enforce_policy", "params": {
+            "policy": {"content": {"rate_limits": {"per_agent": {"requests_per_minute": 60, "requests_per_hour": 100}}}},
+            "action": action,
+        }})
+    };
+    let answers = adapter(&[
+        json!({"operation": "hash", "params": {"input": "hello"}}),
+        json!({"operation": "sign", "params": {"message": "Hello, Sekuire!", "secretKey": seed}}),
+        verify("Hello, Sekuire!"),
+        verify("Hello, sekuire!"),
+        ask(json!({"type": "rate_limit", "count": 60})),
+        ask(json!({"type": "rate_limit_check", "count": 61})),
+        ask(json!({"type": "rate_limit", "current_rph": 100})),
+        ask(json!({"type": "rate_limit", "current_rph": 101})),
+        ask(json!({"type": "teleport"})),
+        json!({"operation": "sign", "params": {"message": "", "secretKey": "abc"}}),
+        json!({"operation": "exit", "params": {}}),
+        json!({"operation": "hash", "params": {"input": "nobody listens any more"}}),
+    ])
+    .await;
+    assert_eq!(
+        answers,
+        [
+            json!({"result": "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"}),
+            json!({"result": signature}),
+            json!({"result": true}),
+            json!({"result": false}),
+            json!({"result": "allow"}),
+            json!({"result": "deny", "rule": "rate_limit.exceeded"}),
+            json!({"result": "allow"}),
+            json!({"result": "deny", "rule": "rate_limit.exceeded"}),
+            json!({"error": "unknown type of action: teleport"}),
+            json!({"error": "expected hexadecimal digits in pairs"}),
+            json!({"result": "ok"}),
+        ]
+    );
 }

@@ -364,8 +364,9 @@ fn json_number(format: Format, map: &[(Node, Node)]) -> Option<Value> {
     }
     let digits = value.text()?;
     Some(match digits.parse() {
-        Ok(integer) => Value::Integer(integer),
-        Err(_) => Value::Float(digits.to_owned()),
+        // An integer has no negative zero, and without the feature it isn't read as one.
+        Ok(integer) if digits != "-0" => Value::Integer(integer),
+        _ => Value::Float(digits.to_owned()),
     })
 }
 

@@ -5,12 +5,16 @@
 
 mod agents;
 mod api;
+#[cfg(feature = "signed")]
+mod canonical;
 mod compile;
 mod dialect;
 mod document;
 mod domain;
 mod error;
 mod filesystem;
+#[cfg(feature = "signed")]
+mod identity;
 mod loader;
 mod pattern;
 mod reader;
@@ -28,6 +32,8 @@ pub use domain::DomainPattern;
 pub use error::{PolicyError, Problem};
 pub(crate) use filesystem::extension;
 pub use filesystem::{FilesystemMatch, FilesystemRules, PathPattern};
+#[cfg(feature = "signed")]
+pub use identity::sekuire_id;
 pub use loader::PolicyLoader;
 pub use pattern::NamePattern;
 pub use rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, NetworkMatch, NetworkRules};

@@ -1,0 +1,180 @@
+//! A JSON value as the one text that hashes and signatures are made of.
+//!
+//! The text is what `serde_json` writes for a value whose objects are sorted by key: no white space, keys in the
+//! order of their bytes. It must not be written through `serde_json::Value`, whose order and numbers change when any
+//! crate of a build turns on `preserve_order`, `arbitrary_precision` or `float_roundtrip`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::document::{Node, Value};
+
+/// The canonical text, or why there is none.
+pub(super) fn canonical(node: &Node) -> Result<String, &'static str> {
+    let mut text = String::new();
+    write(node, &mut text)?;
+    Ok(text)
+}
+
+fn write(node: &Node, out: &mut String) -> Result<(), &'static str> {
+    match &node.value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(true) => out.push_str("true"),
+        Value::Bool(false) => out.push_str("false"),
+        Value::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+            (Err(_), Err(_)) => float(&value.to_string(), out)?,
+            _ => out.push_str(&value.to_string()),
+        },
+        Value::Float(digits) => float(digits, out)?,
+        Value::Text(value) => text(value, out),
+        Value::List(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write(item, out)?;
+            }
+            out.push(']');
+        }
+        Value::Map(entries) => {
+            let mut sorted = BTreeMap::new();
+            for (key, value) in entries {
+                let key = key.text().ok_or("has a key that is not text")?;
+                if sorted.insert(key, value).is_some() {
+                    return Err("has a key given twice");
+                }
+            }
+            out.push('{');
+            for (index, (key, value)) in sorted.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                text(key, out);
+                out.push(':');
+                write(value, out)?;
+            }
+            out.push('}');
+        }
+        Value::Tagged(_) => return Err("has a local tag"),
+    }
+    Ok(())
+}
+
+/// A number that isn't a 64-bit integer, in its shortest form.
+///
+/// With more than 15 digits, at 10^15 and above, or with more than 22 places after the point, what the parser makes of
+/// it depends on how the parser was built.
+fn float(digits: &str, out: &mut String) -> Result<(), &'static str> {
+    const INEXACT: &str = "has a number that is not read exactly everywhere";
+    let value: f64 = digits.parse().map_err(|_| INEXACT)?;
+    let shortest = format!("{value:e}");
+    let (mantissa, power) = shortest.split_once('e').ok_or(INEXACT)?;
+    let power: i32 = power.parse().map_err(|_| INEXACT)?;
+    let places = mantissa
+        .split_once('.')
+        .map_or(0, |(_, places)| places.len());
+    let exact = i32::try_from(places)
+        .is_ok_and(|places| places < 15 && power < 15 && power.saturating_sub(places) >= -22);
+    if !exact {
+        return Err(INEXACT);
+    }
+    out.push_str(&serde_json::to_string(&value).map_err(|_| INEXACT)?);
+    Ok(())
+}
+
+/// A string, with as few escapes as RFC 8259 lets it have.
+fn text(value: &str, out: &mut String) {
+    out.push('"');
+    for char in value.chars() {
+        match char {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0'..='\u{1f}' => {
+                // Writing to a `String` doesn't fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(char));
+            }
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{Format, parse};
+    use super::canonical;
+
+    fn written(json: &str) -> Result<String, &'static str> {
+        canonical(&parse(json, Format::Json).unwrap())
+    }
+
+    #[test]
+    fn objects_are_sorted_by_bytes_and_nothing_else_is() {
+        for (json, expected) in [
+            (r#"{"b": [2, 1], "a": {}}"#, r#"{"a":{},"b":[2,1]}"#),
+            (r#"{"é":1,"z":2,"Z":3,"":4}"#, r#"{"":4,"Z":3,"z":2,"é":1}"#),
+            (
+                "[1, -1, 1.0, 0.7, 1e2, -0, 1e-7]",
+                "[1,-1,1.0,0.7,100.0,-0.0,1e-7]",
+            ),
+            (
+                "[18446744073709551615, 1e14]",
+                "[18446744073709551615,100000000000000.0]",
+            ),
+            (
+                r#"["\u0001\b\f\n\r\t\"\\\/\u007f\u00e9\ud83d\ude00"]"#,
+                "[\"\\u0001\\b\\f\\n\\r\\t\\\"\\\\/\u{7f}é😀\"]",
+            ),
+            ("[null,true,false]", "[null,true,false]"),
+        ] {
+            assert_eq!(written(json).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_readers_differ_on_has_no_canonical_text() {
+        assert_eq!(
+            written(r#"{"a":1,"\u0061":2}"#),
+            Err("has a key given twice")
+        );
+        for inexact in [
+            "1e23",
+            "1e-23",
+            "18446744073709551616",
+            "0.1234567890123456",
+        ] {
+            let why = "has a number that is not read exactly everywhere";
+            assert_eq!(written(inexact), Err(why), "{inexact}");
+        }
+        for yaml in ["[.inf]", "[.nan]", "{1: a}", "[!tag a]"] {
+            assert!(
+                canonical(&parse(yaml, Format::Yaml).unwrap()).is_err(),
+                "{yaml}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        /// It is what serde_json writes, once that sorts.
+        #[test]
+        fn the_text_is_what_a_sorted_value_is_written_as(
+            key in "[a-c\"\\\\\u{0}-\u{1f}é]{0,4}",
+            mantissa in -999_999_999_999_999_i64..=999_999_999_999_999,
+            power in -22..=0_i32,
+            integer: i64,
+        ) {
+            let number: f64 = format!("{mantissa}e{power}").parse().unwrap();
+            let json = serde_json::json!({"z": [number, integer], &key: key}).to_string();
+            let text = written(&json).unwrap();
+            let parsed: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_str(&json).unwrap();
+            proptest::prop_assert_eq!(&text, &serde_json::to_string(&parsed).unwrap());
+            proptest::prop_assert_eq!(&written(&text).unwrap(), &text);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing to build: only the sources of the dependency are wanted.
