@@ -435,7 +435,7 @@ impl PolicyEnforcer {
                     "`{}` is stored at the server and brings its own model and tools; open it knowingly (`SekuireLayer::open_stored`, `--open-stored` of the gateway)",
                     shown(id)
                 );
-                return Err(PolicyViolation::new(rule, Seen::Request, message).with_value(&**id));
+                return Err(PolicyViolation::new(rule, Seen::Request, message).with_value(id));
             }
         }
         if models_restricted {

@@ -92,10 +92,6 @@ pub(crate) fn resume(
 }
 
 /// What an answer's head says about its body.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "returned once and taken apart at once"
-)]
 pub(crate) enum Received<R> {
     Release(Governed<R>),
     /// Collect the body and show it to [`Receipt::judge`].
