@@ -114,7 +114,7 @@ fn stream(events: &(Vec<String>, Found)) -> Exchange {
     Exchange {
         path: CHAT,
         request: format!(
-            r#"{{"model":"{MODEL}","stream":true,"messages":[{{"role":"user","content":"Tell me about rivers."}}]}}"#
+            r#"{{"model":"{MODEL}","stream":true,"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"Tell me about rivers."}}]}}"#
         )
         .into(),
         content_type: "text/event-stream; charset=utf-8",
@@ -466,8 +466,13 @@ fn body(messages: &[String], tools: &[String], stream: bool) -> Bytes {
     } else {
         format!(r#","tools":[{}],"tool_choice":"auto""#, tools.join(","))
     };
+    let stream = if stream {
+        r#","stream":true,"stream_options":{"include_usage":true}"#
+    } else {
+        ""
+    };
     format!(
-        r#"{{"model":"{MODEL}","messages":[{}]{tools},"temperature":0.7,"max_tokens":1024,"stream":{stream}}}"#,
+        r#"{{"model":"{MODEL}","messages":[{}]{tools},"temperature":0.7,"max_tokens":1024{stream}}}"#,
         messages.join(",")
     )
     .into()
