@@ -255,6 +255,10 @@ impl Governor {
 }
 
 fn matches_host(head: &request::Parts, patterns: &[DomainPattern]) -> bool {
+    // Most layers name no hosts, and finding the URI's own costs something.
+    if patterns.is_empty() {
+        return false;
+    }
     let host = head.uri.host();
     host.is_some_and(|host| patterns.iter().any(|pattern| pattern.matches_host(host)))
 }
