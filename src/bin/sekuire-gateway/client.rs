@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
-use hyper::body::Incoming;
+use http_body::Body;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy::{
@@ -15,16 +16,16 @@ use hyper_util::{
 use tower::ServiceExt;
 use tower_sekuire::BoxError;
 
-use crate::body::ProxyBody;
-
 /// A pooled client that follows no redirects and reads no proxy settings: both would send
 /// requests to hosts that the policy wasn't asked about.
 ///
 /// HTTP/1.1 only. Answers stream for minutes, and over HTTP/2 all of them would share one
 /// connection, with its flow control and the server's limit on concurrent streams: one slow
 /// reader, or the hundred-and-first, would hold up everybody else.
-pub(crate) fn upstream_client()
--> Client<impl Connect + Clone + Send + Sync + 'static, ProxyBody<Incoming>> {
+pub(crate) fn upstream_client<B>() -> Client<impl Connect + Clone + Send + Sync + 'static, B>
+where
+    B: Body<Data = Bytes> + Send,
+{
     let mut tcp = HttpConnector::new();
     // The scheme is the policy's business (`require_tls`).
     tcp.enforce_http(false);
