@@ -16,6 +16,7 @@
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     reason = "a bench that can't go on must stop, takes the time itself and prints its table"
 )]
 
