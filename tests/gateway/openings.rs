@@ -170,3 +170,46 @@ async fn what_is_not_opened_stays_closed() {
     let forbidden = CHAT_REQUEST.replace("gpt-4o-mini", "o3");
     assert_eq!(gateway.send(chat(), &forbidden).await.status(), 403);
 }
+
+#[tokio::test]
+async fn what_a_call_reserves_and_what_is_said_of_it() {
+    const LIMITED: &str = "rate_limits: { global: { tokens_per_day: 100000 } }";
+    const STREAM: &str = r#"{"model":"gpt-4o-mini","stream":true,"messages":[]}"#;
+    let upstream = Upstream::chat().await;
+    for (flags, body, remaining, asked) in [
+        (vec![], CHAT_REQUEST, None, false),
+        (
+            vec!["--rate-limit-headers"],
+            STREAM,
+            Some(95_000..=95_904),
+            true,
+        ),
+        (
+            vec![
+                "--rate-limit-headers",
+                "--default-output-tokens",
+                "1000",
+                "--no-stream-options",
+            ],
+            STREAM,
+            Some(98_000..=99_000),
+            false,
+        ),
+    ] {
+        let gateway = Gateway::start_with(LIMITED, &upstream.url(), &flags, &[]).await;
+        let answer = gateway.send(post("/v1/chat/completions"), body).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let said = answer.head.headers.get("x-ratelimit-remaining-tokens");
+        let said = said.map(|said| said.to_str().unwrap().parse::<u64>().unwrap());
+        match (said, remaining) {
+            (None, None) => {}
+            (Some(said), Some(remaining)) => {
+                assert!(remaining.contains(&said), "{flags:?}: {said}")
+            }
+            other => panic!("{flags:?}: {other:?}"),
+        }
+        let sent = upstream.seen().last().unwrap().body.clone();
+        let sent = String::from_utf8_lossy(sent.as_ref()).into_owned();
+        assert_eq!(sent.contains("include_usage"), asked, "{flags:?}: {sent}");
+    }
+}

@@ -92,6 +92,16 @@ pub(crate) struct ServeArgs {
     /// Refuse requests that go on from state that the provider keeps.
     #[arg(long)]
     pub(crate) strict_state: bool,
+    /// Tokens to reserve for each choice of an answer whose request doesn't cap it.
+    #[arg(long, value_name = "N", default_value_t = 4_096)]
+    pub(crate) default_output_tokens: u64,
+    /// Never write `stream_options` into requests: the upstream refuses the field, so streams are
+    /// charged an estimate.
+    #[arg(long)]
+    pub(crate) no_stream_options: bool,
+    /// Say on answers what is left of the limits, in OpenAI's `x-ratelimit-*` headers.
+    #[arg(long)]
+    pub(crate) rate_limit_headers: bool,
 }
 
 /// An `--open-endpoint`: one that the layer knows.

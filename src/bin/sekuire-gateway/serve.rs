@@ -157,7 +157,10 @@ fn layer(enforcer: PolicyEnforcer, args: &ServeArgs, upstream: &Upstream) -> Sek
     let mut layer = SekuireLayer::from_enforcer(enforcer)
         .respond(Respond::OpenAi)
         .strict_history(args.strict_history)
-        .strict_state(args.strict_state);
+        .strict_state(args.strict_state)
+        .default_output_tokens(args.default_output_tokens)
+        .ask_for_usage(!args.no_stream_options)
+        .rate_limit_headers(args.rate_limit_headers);
     for base in upstream.bases() {
         layer = layer.base_path(base);
     }
