@@ -768,6 +768,17 @@ impl Exchange {
             .or_else(|violation| self.refuse_answer(violation))
     }
 
+    /// As [`charge`](Self::charge), of a stream: where streams aren't cut, the last event isn't withheld either.
+    pub(crate) fn charge_stream(&mut self) -> Result<(), PolicyViolation> {
+        if self.governor.accounting.cuts {
+            return self.charge();
+        }
+        self.whole = true;
+        // Charged all the same: the next call is refused.
+        let _ = self.settle(None);
+        Ok(())
+    }
+
     /// The answer is whole and its body has ended.
     pub(crate) fn complete(&mut self) -> Result<(), PolicyViolation> {
         self.charge()?;
@@ -785,20 +796,20 @@ impl Exchange {
         let Some(held) = self.held.take() else {
             return Ok(());
         };
-        self.charged = tokens.unwrap_or_else(|| self.tokens(held.reserved()));
+        self.charged = tokens.unwrap_or_else(|| self.tokens(held.estimate()));
         let enforcer = &self.governor.enforcer;
         self.allowance = u64::MAX;
         enforcer.settle(enforcer.now(), held, self.charged)
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.
-    fn tokens(&self, reserved: u64) -> u64 {
+    fn tokens(&self, estimate: u64) -> u64 {
         match self.usage {
             Some(tokens) => tokens,
             // A failed call without usage ran no model, as far as anyone can tell.
             None if self.failed_status => 0,
             // It runs on unseen.
-            None if self.background => reserved.max(1),
+            None if self.background => estimate.max(1),
             // An answer that came was never free.
             None => self
                 .prompt_tokens

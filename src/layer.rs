@@ -228,7 +228,7 @@ impl SekuireLayer {
     }
 
     /// Whether a stream that outgrows what is reserved for it ends with [`Rule::TokenBudgetExceeded`] when nothing is
-    /// left in a limit. On by default; off, it goes on and what it used is charged at its end.
+    /// left in a limit. On by default; off, it goes on to its end, what it used is charged, and the next call is refused.
     ///
     /// [`Rule::TokenBudgetExceeded`]: crate::Rule::TokenBudgetExceeded
     #[must_use]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::{ASK, ScriptBody, Stand, Step, Upstream, answer, chat, request, request_to};
 use tower::ServiceExt;
 use tower_sekuire::{
-    AgentKey, End, EstimateTokens, ManualClock, Policy, PolicyEnforcer, Prompt, Rule,
+    AgentKey, End, EstimateTokens, ManualClock, MemoryStore, Policy, PolicyEnforcer, Prompt, Rule,
 };
 
 fn limited(limits: &str) -> (Stand, ManualClock) {
@@ -256,6 +256,20 @@ fn a_stream_that_outgrows_its_reservation_takes_more_and_is_cut_when_nothing_is_
     assert!(stand.call(&long(), ask()).error.is_none());
     assert_eq!(counted(&stand), (400, 0));
 
+    // Also where what it used crosses the limit.
+    let (stand, _) = limited("{ per_agent: { tokens_per_day: 300 } }");
+    let stand = stand
+        .with(small)
+        .with(|layer| layer.cut_streams_over_budget(false));
+    let outcome = stand.call(&long(), ask());
+    assert!(outcome.error.is_none());
+    assert!(outcome.text().ends_with(chat::DONE));
+    assert_eq!(counted(&stand), (400, 0));
+    assert_eq!(
+        stand.call(&long(), ask()).rule(),
+        Some(Rule::TokenBudgetExceeded)
+    );
+
     // An answer that the provider caps is not cut for being wordy.
     let (stand, _) = limited("{ per_agent: { tokens_per_day: 503 } }");
     let capped =
@@ -267,6 +281,43 @@ fn a_stream_that_outgrows_its_reservation_takes_more_and_is_cut_when_nothing_is_
         json!({"max_tokens": 100, "stream": true, "stream_options": {"include_usage": true}});
     let outcome = stand.call(&long(), asking(&capped));
     assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded));
+}
+
+/// What is reserved is at most the limit, however much more the call was expected to use: it ends where that does.
+#[test]
+fn a_stream_whose_estimate_is_above_the_limit_is_cut_at_the_limit() {
+    let ask = || asking(&json!({"stream": true, "stream_options": {"include_usage": true}}));
+    let long = || {
+        let events: String = (0..100).map(|_| chat::text(&"y".repeat(30))).collect();
+        Upstream::stream(events + &chat::usage(1_000) + chat::DONE)
+    };
+    for limits in [
+        "{ per_agent: { tokens_per_day: 200 } }",
+        // The tightest of several decides.
+        "{ per_agent: { tokens_per_hour: 200, tokens_per_day: 100000 } }",
+        "{ per_agent: { tokens_per_hour: 200 }, global: { tokens_per_day: 2000 } }",
+    ] {
+        let (stand, _) = limited(limits);
+        let outcome = stand.call(&long(), ask());
+        assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded), "{limits}");
+        let released = outcome.text().matches('y').count() as u64;
+        assert!((500..600).contains(&released), "{limits}: {released}");
+        for usage in stand.layer.enforcer().usage() {
+            let (used, reserved) = (usage.used(), usage.reserved());
+            assert!((180..=210).contains(&used), "{limits}: {used}");
+            assert_eq!(reserved, 0, "{limits}");
+        }
+    }
+
+    // The same in a store.
+    let policy = Policy::from_yaml(
+        "rate_limits: { global: { tokens_per_minute: 200, tokens_per_day: 9000 } }",
+    );
+    let store = MemoryStore::new(ManualClock::new());
+    let enforcer = PolicyEnforcer::new(policy.unwrap()).limit_store(store);
+    let outcome = Stand::from_enforcer(enforcer).call(&long(), ask());
+    assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded));
+    assert!(outcome.text().matches('y').count() < 600);
 }
 
 #[test]

@@ -275,7 +275,7 @@ impl Gate {
         if done {
             exchange.take_over();
             // Over the budget, the end marker doesn't leave: the client must not take the answer for whole.
-            exchange.charge()?;
+            exchange.charge_stream()?;
         }
         Ok(changed)
     }
@@ -293,6 +293,7 @@ impl Gate {
         if let Err(error) = self.reader.finish() {
             exchange.unreadable(error, seen)?;
         }
+        exchange.charge_stream()?;
         exchange.complete()
     }
 }

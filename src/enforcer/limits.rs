@@ -24,11 +24,20 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    /// Tokens that are reserved.
+    /// Tokens that may be used: what is reserved in the tightest limit.
     pub(crate) fn reserved(&self) -> u64 {
         match self {
             Self::Here(ticket) => ticket.reserved(),
             Self::There(lease) => lease.reserved(),
+        }
+    }
+
+    /// Tokens to charge for a call of which nobody saw what it used. Above what is reserved where a limit is smaller
+    /// than the call was expected to be.
+    pub(crate) fn estimate(&self) -> u64 {
+        match self {
+            Self::Here(ticket) => ticket.estimate(),
+            Self::There(lease) => lease.estimate(),
         }
     }
 
@@ -271,9 +280,9 @@ impl PolicyEnforcer {
     /// charged what it reserved.
     pub(crate) fn wait_for_run(&self, run: Run) {
         if let Some(Run { held, .. }) = self.runs.wait_for(run) {
-            let reserved = held.reserved();
+            let estimate = held.estimate();
             // Over the budget or not, its answer is long gone.
-            let _ = self.settle(self.now(), held, reserved);
+            let _ = self.settle(self.now(), held, estimate);
         }
     }
 

@@ -70,13 +70,21 @@ pub(crate) struct Call {
 pub(crate) struct Ticket {
     call: Call,
     /// Tokens; what counts in a limit is at most the limit's maximum.
+    estimate: u64,
+    /// Tokens that count in the tightest limit.
     reserved: u64,
 }
 
 impl Ticket {
-    /// Tokens that are reserved.
+    /// Tokens that the call may use before it needs an extension: what is reserved in the tightest limit, which may
+    /// be less than the estimate.
     pub(crate) const fn reserved(&self) -> u64 {
         self.reserved
+    }
+
+    /// Tokens that the call was expected to use, what it was extended by included.
+    pub(crate) const fn estimate(&self) -> u64 {
+        self.estimate
     }
 }
 
@@ -243,14 +251,15 @@ impl Ledger {
         call: &Call,
         estimate: u64,
     ) -> Result<Ticket, Refusal> {
-        self.take_if_room(now, call, estimate)?;
+        let reserved = self.take_if_room(now, call, estimate)?;
         Ok(Ticket {
             call: call.clone(),
-            reserved: estimate,
+            estimate,
+            reserved,
         })
     }
 
-    fn take_if_room(&self, now: Duration, call: &Call, estimate: u64) -> Result<(), Refusal> {
+    fn take_if_room(&self, now: Duration, call: &Call, estimate: u64) -> Result<u64, Refusal> {
         let mut state = self.lock();
         let now = state.observe(now);
         let State { shared, keys, .. } = &mut *state;
@@ -284,9 +293,9 @@ impl Ledger {
         if let Some(exceeded) = slowest(full) {
             return Err(Refusal::Exceeded(exceeded));
         }
-        self.take(now, call, own, shared, estimate);
+        let reserved = self.take(now, call, own, shared, estimate);
         keys.keep_if_busy(now, call, fresh);
-        Ok(())
+        Ok(reserved)
     }
 
     /// Counts a call that goes ahead whatever the limits say, room or not: what is observed but not enforced
@@ -297,15 +306,16 @@ impl Ledger {
         let State { shared, keys, .. } = &mut *state;
         let mut fresh = Vec::new();
         let own = keys.find_or(&call.agent, &mut fresh, &self.own);
-        self.take(now, call, own, shared, estimate);
+        let reserved = self.take(now, call, own, shared, estimate);
         keys.keep_if_busy(now, call, fresh);
         Ticket {
             call: call.clone(),
-            reserved: estimate,
+            estimate,
+            reserved,
         }
     }
 
-    /// Counts one request and reserves the estimate.
+    /// Counts one request and reserves the estimate. Tells what is reserved in the tightest limit.
     fn take(
         &self,
         now: Duration,
@@ -313,15 +323,19 @@ impl Ledger {
         own: &mut [Counter],
         shared: &mut [Counter],
         estimate: u64,
-    ) {
+    ) -> u64 {
+        let mut least = estimate;
         for (limit, counter) in self.governing(call, own, shared) {
             match limit.spec.unit {
                 Unit::Requests => counter.window.add(now, 1),
                 Unit::Tokens => {
-                    counter.reserved = counter.reserved.saturating_add(limit.clamped(estimate));
+                    let clamped = limit.clamped(estimate);
+                    least = least.min(clamped);
+                    counter.reserved = counter.reserved.saturating_add(clamped);
                 }
             }
         }
+        least
     }
 
     /// Reserves up to `more` tokens beyond what the ticket holds, as far as every limit that governs the call has room.
@@ -353,12 +367,14 @@ impl Ledger {
         if let Some(exceeded) = slowest(full) {
             return Err(exceeded);
         }
-        // There is room in each, so none is clamped: what is reserved is the same number everywhere.
+        // There is room in each, so none is clamped, now or when the whole is given back: what is reserved is the same
+        // number everywhere.
         for (limit, counter) in self.governing(&ticket.call, own, shared) {
             if limit.spec.unit == Unit::Tokens {
                 counter.reserved = counter.reserved.saturating_add(granted);
             }
         }
+        ticket.estimate = ticket.estimate.saturating_add(granted);
         ticket.reserved = ticket.reserved.saturating_add(granted);
         keys.keep_if_busy(now, &ticket.call, fresh);
         Ok(())
@@ -379,8 +395,8 @@ impl Ledger {
         ticket: Ticket,
         tokens: u64,
     ) -> Result<(), Exceeded> {
-        let Ticket { call, reserved } = ticket;
-        self.spend(now, &call, reserved, tokens)
+        let Ticket { call, estimate, .. } = ticket;
+        self.spend(now, &call, estimate, tokens)
     }
 
     /// Counts one request like [`admit`](Self::admit), for callers that don't settle.
@@ -389,7 +405,7 @@ impl Ledger {
     ///
     /// As for `admit`.
     pub(crate) fn charge_request(&self, now: Duration, call: &Call) -> Result<(), Refusal> {
-        self.take_if_room(now, call, 0)
+        self.take_if_room(now, call, 0).map(|_| ())
     }
 
     /// Charges tokens that were spent without a ticket, exactly as [`settle`](Self::settle) does: they

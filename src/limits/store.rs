@@ -111,7 +111,7 @@ impl Lease {
     #[must_use]
     pub fn new(id: String, asks: Vec<Ask>, observed: Option<StoreRefusal>) -> Self {
         let tokens = asks.iter().filter(|ask| ask.unit == LimitUnit::Tokens);
-        let tokens = tokens.map(|ask| ask.amount).max().unwrap_or(0);
+        let tokens = tokens.map(|ask| ask.amount).min().unwrap_or(0);
         Self(Arc::new(LeaseState {
             id,
             asks,
@@ -134,10 +134,23 @@ impl Lease {
         &self.0.asks
     }
 
-    /// Tokens that are reserved.
+    /// Tokens that are reserved, in the window that has reserved the fewest.
     #[must_use]
     pub fn reserved(&self) -> u64 {
         self.0.tokens.load(Ordering::Acquire)
+    }
+
+    /// Tokens that are reserved in the window that has reserved the most.
+    pub(crate) fn estimate(&self) -> u64 {
+        let tokens = self.0.asks.iter();
+        let tokens = tokens
+            .filter(|ask| ask.unit == LimitUnit::Tokens)
+            .map(|ask| ask.amount);
+        let (least, most) = tokens.fold((u64::MAX, 0), |(least, most), amount| {
+            (least.min(amount), most.max(amount))
+        });
+        let extended = self.reserved().saturating_sub(least);
+        most.saturating_add(extended)
     }
 
     /// Tells that so many tokens more are reserved.
