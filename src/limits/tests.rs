@@ -266,6 +266,7 @@ proptest! {
                     prop_assert_eq!(admitted.as_ref().map(|_| ()).map_err(|e| *e), expected);
                     if let Ok(ticket) = admitted {
                         oracles.charge(latest, &call, Unit::Requests, 1);
+                        prop_assert_eq!(ticket.reserved(), oracles.least(&call, tokens));
                         oracles.reserve(&call, tokens);
                         tickets.push((ticket, call));
                     }
@@ -289,7 +290,7 @@ proptest! {
                 }
                 Operation::Settle => {
                     if let Some((ticket, call)) = tickets.pop() {
-                        oracles.release(&call, ticket.reserved());
+                        oracles.release(&call, ticket.estimate());
                         let settled = ledger.settle(now, ticket, tokens);
                         let crossed = oracles.charge(latest, &call, Unit::Tokens, tokens);
                         prop_assert_eq!(settled.err(), crossed);
@@ -560,6 +561,14 @@ impl Oracles {
             }
         }
         slowest.map_or(Ok(left), Err)
+    }
+
+    /// What an estimate comes to in the tightest limit of tokens.
+    fn least(&self, call: &Call, estimate: u64) -> u64 {
+        let governing = self.governing(call).into_iter();
+        let specs = governing.map(|(limit, _)| &self.limits[limit]);
+        let tokens = specs.filter(|spec| spec.unit == Unit::Tokens);
+        tokens.map(|spec| spec.max).fold(estimate, u64::min)
     }
 
     /// The ledger under test tracks two keys: a third finds room only if one of them is idle.
