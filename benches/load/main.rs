@@ -31,6 +31,9 @@ mod generator;
 mod mock;
 mod process;
 mod report;
+#[expect(dead_code, reason = "a bare proxy is stopped by its end")]
+#[path = "../../src/bin/sekuire-gateway/workers.rs"]
+mod workers;
 
 use std::io::Write;
 use std::time::Duration;
@@ -87,11 +90,7 @@ fn main() -> Result<(), BoxError> {
     }
     match options.part {
         Some(Part::Mock) => one_thread(mock::serve()),
-        // As the gateway: a thread for each core.
-        Some(Part::Bare { upstream }) => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?
-            .block_on(bare::serve(upstream)),
+        Some(Part::Bare { upstream }) => one_thread(bare::serve(upstream)),
         None => one_thread(compare(&options)),
     }
 }

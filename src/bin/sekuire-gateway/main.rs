@@ -1,7 +1,7 @@
 //! The `sekuire-gateway` binary: point any SDK's base URL at it.
 //!
-//! Its modules in the order in which a request meets them: `serve` accepts the connection, `door`
-//! refuses what must not pass whatever the policy says, `proxy` turns the rest into a request to
+//! Its modules in the order in which a request meets them: `serve` accepts the connection,
+//! `workers` serve it, `door` refuses what must not pass whatever the policy says, `proxy` turns the rest into a request to
 //! the upstream (`target`, `headers`, `body`), and the layer judges it on its way to `client`.
 //! `check` asks the same policy the same questions without any traffic.
 //!
@@ -19,6 +19,7 @@ mod proxy;
 mod refusal;
 mod serve;
 mod target;
+mod workers;
 
 use std::{
     fmt::Display,

@@ -1,6 +1,6 @@
 //! From a client's request to the upstream's answer.
 
-use std::{error::Error, net::SocketAddr};
+use std::{error::Error, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Proxy<S> {
     pub(crate) service: S,
-    pub(crate) door: Door,
+    pub(crate) door: Arc<Door>,
     pub(crate) upstream: Upstream,
     pub(crate) credential: Option<Credential>,
 }
@@ -161,7 +161,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use http_body_util::{BodyExt, Empty};
     use tower::service_fn;
@@ -181,7 +181,7 @@ mod tests {
                 record.lock().unwrap().push(request.into_parts().0);
                 std::future::ready(answer.clone().map_err(BoxError::from))
             }),
-            door: Door::new(Vec::new(), false),
+            door: Arc::new(Door::new(Vec::new(), false)),
             upstream: "https://api.openai.com/v1".parse().unwrap(),
             credential: None,
         };

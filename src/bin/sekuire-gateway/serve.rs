@@ -9,10 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -27,8 +24,9 @@ use crate::{
     client::upstream_client,
     door::Door,
     headers::Credential,
-    proxy::{Proxy, chain},
+    proxy::Proxy,
     target::{BasePath, Upstream},
+    workers::Workers,
 };
 
 /// Serves until it is told to stop. Exit code 2 when it can't start.
@@ -40,7 +38,8 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
         )
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    // It accepts; other threads serve.
+    let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {
@@ -100,17 +99,24 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
 
     let layer = layer(enforcer, &args, &upstream);
-    let proxy = Proxy {
-        service: layer.layer(upstream_client()),
-        door: Door::new(args.hosts, credential.is_some()),
-        upstream,
-        credential,
-    };
+    let door = Arc::new(Door::new(args.hosts, credential.is_some()));
+    let workers = Workers::start(move || {
+        // A client for each thread, since its connections are served where they were made; of all
+        // else there is one.
+        let proxy = Arc::new(Proxy {
+            service: layer.layer(upstream_client()),
+            door: Arc::clone(&door),
+            upstream: upstream.clone(),
+            credential: credential.clone(),
+        });
+        move |stream| connection(stream, Arc::clone(&proxy))
+    });
+    let workers = workers.map_err(|error| StartError::new("threads", error))?;
     if let Err(error) = crate::print(&format!("listening on http://{address}\n")) {
         tracing::warn!(%error, "the listening address could not be printed");
     }
     let connections = usize::try_from(args.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
-    accept(listener, Arc::new(proxy), connections, &mut stop).await;
+    accept(listener, workers, connections, &mut stop).await;
     Ok(())
 }
 
@@ -231,21 +237,13 @@ fn credential(
 }
 
 /// Accepts connections until `stop`, then waits for the requests under way.
-async fn accept<S, R>(
+async fn accept(
     listener: TcpListener,
-    proxy: Arc<Proxy<S>>,
+    workers: Workers,
     max_connections: usize,
     stop: &mut StopSignal,
-) where
-    S: Service<Request<ProxyBody<Incoming>>, Response = Response<R>>,
-    S: Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
+) {
     let slots = Arc::new(Semaphore::new(max_connections));
-    let graceful = GracefulShutdown::new();
     loop {
         // The slot comes first: a connection that can't be served yet stays in the listen queue,
         // where it costs nothing.
@@ -258,35 +256,19 @@ async fn accept<S, R>(
             () = stop.received() => break,
             next = next => next,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                // Out of file descriptors, mostly: asking again at once would only spin.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let connection = connection(stream, Arc::clone(&proxy));
-        let watcher = graceful.watcher();
-        tokio::spawn(async move {
-            let served = match connection {
-                Ok(connection) => watcher.watch(connection).await.map_err(BoxError::from),
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = served {
-                tracing::debug!(error = %chain(&*error), "connection ended");
-            }
-            drop(slot);
-        });
+        // The semaphore is never closed.
+        let Ok(slot) = slot else { break };
+        let taken = accepted.and_then(|(stream, _)| workers.take(stream, slot));
+        if let Err(error) = taken {
+            tracing::warn!(%error, "accept");
+            // Out of file descriptors, mostly: asking again at once would only spin.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
     }
     drop(listener);
-    tracing::info!(connections = graceful.count(), "stopping");
+    tracing::info!(connections = workers.open(), "stopping");
     tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(DRAIN_TIME) => {
-            tracing::warn!("requests still under way after {DRAIN_TIME:?} are cut off");
-        }
+        () = workers.end() => {}
         () = stop.received() => tracing::warn!("told to stop twice: requests under way are cut off"),
     }
 }
@@ -361,8 +343,5 @@ impl StopSignal {
 /// Also how long an idle connection is kept: longer than the SDKs keep theirs, so that it is they
 /// who close and no request meets a closing connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What an orchestrator waits between asking a process to stop and stopping it.
-const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
