@@ -158,6 +158,13 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             },
         }
     }
+    let listed = match &agent_section {
+        Some(section) if section.key == "agents" => found_agents
+            .iter()
+            .map(|agent| agent.name.clone())
+            .collect(),
+        _ => Vec::new(),
+    };
     let agent = agents::choose(reader, agent_section.as_ref(), found_agents, lists, wanted)?;
     let NameSections { models, tools } = agent.lists;
     let governed = models.is_some() || tools.is_some() || permissions.is_some() || limits.is_some();
@@ -170,6 +177,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     governed.then(|| Rules {
         inner: Inner {
             agent: agent.name,
+            agents: listed,
             models,
             tools,
             network: permissions.network,

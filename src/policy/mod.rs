@@ -71,6 +71,7 @@ pub struct Policy {
 #[derive(Debug)]
 struct Inner {
     agent: String,
+    agents: Vec<String>,
     models: NameRules,
     tools: NameRules,
     network: Option<NetworkRules>,
@@ -139,6 +140,21 @@ impl Policy {
     #[must_use]
     pub fn agent(&self) -> &str {
         &self.inner.agent
+    }
+
+    /// The names of all agents that the file lists under `agents`, in the order written; none when it has no such
+    /// list. The rules are those of [`agent`](Self::agent) alone.
+    ///
+    /// ```
+    /// # use tower_sekuire::Policy;
+    /// let file = "agents: { writer: {}, reader: {} }\nmodels: { allowed_models: [gpt-4o] }";
+    /// let policy = Policy::loader().agent("writer").from_yaml(file)?;
+    /// assert_eq!(policy.agents(), ["writer", "reader"]);
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn agents(&self) -> &[String] {
+        &self.inner.agents
     }
 
     /// Which models may be used.
