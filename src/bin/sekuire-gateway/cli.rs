@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::HeaderName;
 use tower_sekuire::{Mode, Policy, PolicyError, SekuireLayer};
 
 use crate::{
+    agents::header_name,
     check::DomainQuestion,
     host::{HostName, HostPort},
     target::BasePath,
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     /// Exits with 0 when everything asked is allowed, 1 when something is blocked, 2 when the
     /// policy can't be loaded.
     Check(CheckArgs),
+    /// Print the form in which the file of --agent-tokens keeps the token on standard input.
+    HashToken,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +68,13 @@ pub(crate) struct ServeArgs {
     /// Lend the key of --api-key-env to whoever can reach an address that isn't loopback.
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
+    #[command(flatten)]
+    pub(crate) agents: AgentArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Tell on this loopback address what each agent has used of its limits.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Option<String>,
     /// A name that clients may reach the gateway by, besides its own address; with a port, only
     /// that port. May be given several times.
     #[arg(long = "host", value_name = "NAME[:PORT]")]
@@ -92,16 +103,38 @@ pub(crate) struct ServeArgs {
     /// Refuse requests that go on from state that the provider keeps.
     #[arg(long)]
     pub(crate) strict_state: bool,
-    /// Tokens to reserve for each choice of an answer whose request doesn't cap it.
+}
+
+/// Who a request comes from.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Serve only requests with a bearer token from this file, and count each for its token's agent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent_tokens: Option<PathBuf>,
+    /// Count each request for the agent that this header names. Whoever sets it chooses the budget.
+    #[arg(long, value_name = "NAME", conflicts_with = "agent_tokens", value_parser = header_name)]
+    pub(crate) agent_header: Option<HeaderName>,
+}
+
+/// How the policy's limits are counted and told.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Say on answers what is left of the limits, in OpenAI's `x-ratelimit-*` headers.
+    #[arg(long)]
+    pub(crate) rate_limit_headers: bool,
+    /// Tokens to reserve for each choice of an answer that its request doesn't cap.
     #[arg(long, value_name = "N", default_value_t = 4_096)]
     pub(crate) default_output_tokens: u64,
     /// Never write `stream_options` into requests: the upstream refuses the field, so streams are
     /// charged an estimate.
     #[arg(long)]
     pub(crate) no_stream_options: bool,
-    /// Say on answers what is left of the limits, in OpenAI's `x-ratelimit-*` headers.
+    /// Count tokens after the call only; calls under way together can then cross a limit.
     #[arg(long)]
-    pub(crate) rate_limit_headers: bool,
+    pub(crate) no_reservations: bool,
+    /// Let a stream go on that outgrows what is reserved for it when nothing is left; the next call is refused.
+    #[arg(long)]
+    pub(crate) let_streams_outgrow: bool,
 }
 
 /// An `--open-endpoint`: one that the layer knows.

@@ -23,11 +23,28 @@ impl Credential {
 
     /// Removes every way in which a client could choose the account, then adds this key.
     fn replace_in(&self, headers: &mut HeaderMap) {
-        for name in ACCOUNT_HEADERS {
-            headers.remove(name);
-        }
+        remove_account(headers);
         headers.insert(header::AUTHORIZATION, self.0.clone());
     }
+}
+
+/// Removes every header by which a client chooses the account, its key included.
+pub(crate) fn remove_account(headers: &mut HeaderMap) {
+    for name in ACCOUNT_HEADERS {
+        headers.remove(name);
+    }
+}
+
+/// Whether a request would be another, or be handled otherwise, without this header.
+pub(crate) fn has_meaning(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    ACCOUNT_HEADERS.contains(&name)
+        || HOP_BY_HOP.contains(&name)
+        || METHOD_OVERRIDES.contains(&name)
+        || matches!(name, "expect" | "host" | "origin")
+        || ["accept", "content-", "openai-", "proxy-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 /// Makes a client's headers the gateway's own request headers.
@@ -88,6 +105,13 @@ const HOP_BY_HOP: [&str; 7] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// By these a request line's method is overridden at some servers.
+pub(crate) const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
 ];
 
 const ACCOUNT_HEADERS: [&str; 4] = [

@@ -1,13 +1,16 @@
 //! The `sekuire-gateway` binary: point any SDK's base URL at it.
 //!
-//! Its modules in the order in which a request meets them: `serve` accepts the connection,
-//! `workers` serve it, `door` refuses what must not pass whatever the policy says, `proxy` turns the rest into a request to
-//! the upstream (`target`, `headers`, `body`), and the layer judges it on its way to `client`.
-//! `check` asks the same policy the same questions without any traffic.
+//! Its modules in the order in which a request meets them: `serve` accepts the connection, `workers` serve it, `door`
+//! refuses what must not pass whatever the policy says, `agents` finds out who asks (by `tokens`, if
+//! there are any), `proxy` turns the rest into a request to the upstream (`target`, `headers`,
+//! `body`), and the layer judges it on its way to `client`. `admin` tells what was counted, on a
+//! listener of its own. `check` asks the same policy the same questions without any traffic.
 //!
 //! Standard output belongs to the answer (`listening on ...`, the lines of `check`); everything
 //! said to a person goes to standard error.
 
+mod admin;
+mod agents;
 mod body;
 mod check;
 mod cli;
@@ -19,6 +22,7 @@ mod proxy;
 mod refusal;
 mod serve;
 mod target;
+mod tokens;
 mod workers;
 
 use std::{
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
+        Command::HashToken => tokens::run(),
     }
 }
 

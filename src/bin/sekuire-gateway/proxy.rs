@@ -10,6 +10,7 @@ use tower::{Service, ServiceExt};
 use tower_sekuire::{BoxError, PolicyViolation};
 
 use crate::{
+    agents::Agents,
     body::{ClientBodyError, ProxyBody},
     door::Door,
     headers::{self, Credential},
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) struct Proxy<S> {
     pub(crate) service: S,
     pub(crate) door: Arc<Door>,
+    pub(crate) agents: Arc<Agents>,
     pub(crate) upstream: Upstream,
     pub(crate) credential: Option<Credential>,
 }
@@ -74,6 +76,7 @@ impl<S> Proxy<S> {
 
     fn outgoing<B>(&self, request: Request<B>) -> Result<Request<ProxyBody<B>>, Refusal> {
         let (mut parts, body) = request.into_parts();
+        self.agents.identify(&mut parts)?;
         let too_long = || {
             Refusal::request(
                 StatusCode::URI_TOO_LONG,
@@ -182,6 +185,7 @@ mod tests {
                 std::future::ready(answer.clone().map_err(BoxError::from))
             }),
             door: Arc::new(Door::new(Vec::new(), false)),
+            agents: Arc::new(Agents::Policys),
             upstream: "https://api.openai.com/v1".parse().unwrap(),
             credential: None,
         };

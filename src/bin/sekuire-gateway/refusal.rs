@@ -27,6 +27,20 @@ impl Refusal {
         Self::forbidden("invalid_request_error", "host_not_allowed", message)
     }
 
+    /// The request doesn't come from an agent that there is.
+    pub(crate) fn agent(message: &str) -> Self {
+        Self::forbidden("invalid_request_error", "agent_not_allowed", message)
+    }
+
+    /// No valid token. Missing and wrong aren't told apart.
+    pub(crate) fn unauthenticated() -> Self {
+        Self::request(
+            StatusCode::UNAUTHORIZED,
+            "invalid_api_key",
+            "the gateway knows its clients by token: send one of its own as the API key, in Authorization: Bearer",
+        )
+    }
+
     fn forbidden(kind: &'static str, code: &'static str, message: &str) -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
@@ -73,6 +87,10 @@ impl Refusal {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
+        if self.status == StatusCode::UNAUTHORIZED {
+            // What RFC 9110 (15.5.2) requires of such an answer.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         // A refusal stays one however often it is asked for; an upstream may come back.
         if self.status.is_client_error() {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));

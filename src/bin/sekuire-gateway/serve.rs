@@ -19,6 +19,8 @@ use tower_sekuire::{BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLaye
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    admin,
+    agents::{AgentHeader, Agents},
     body::ProxyBody,
     cli::{EndpointName, ModeArg, ServeArgs},
     client::upstream_client,
@@ -26,6 +28,7 @@ use crate::{
     headers::Credential,
     proxy::Proxy,
     target::{BasePath, Upstream},
+    tokens::TokenTable,
     workers::Workers,
 };
 
@@ -82,29 +85,30 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         .parse()
         .map_err(|error| StartError::new("--upstream", error))?;
     announce(&policy, args.mode);
+    let agents = agents(&args, &policy)?;
     let enforcer = governed_upstream(policy, &upstream, args.mode)?;
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&args.listen)
-        .await
-        .map_err(|error| StartError::new(format_args!("--listen {}", args.listen), error))?
-        .collect();
+    let addresses = lookup("--listen", &args.listen).await?;
     let credential = credential(&args, &addresses)?;
 
-    let listener = TcpListener::bind(&*addresses)
-        .await
-        .map_err(|error| StartError::new(format_args!("can't listen on {}", args.listen), error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| StartError::new("the listening address", error))?;
+    let (listener, address) = bind(&args.listen, &addresses).await?;
+    let admin = admin_listener(&args).await?;
     // Before the line is printed: whoever reads it may send the signal at once.
     let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
 
     let layer = layer(enforcer, &args, &upstream);
+    if let Some((listener, address)) = admin {
+        tracing::info!("admin listening on http://{address}");
+        let door = Door::new(args.hosts.clone(), true);
+        tokio::spawn(admin::accept(listener, door, layer.clone()));
+    }
     let door = Arc::new(Door::new(args.hosts, credential.is_some()));
+    let agents = Arc::new(agents);
     let workers = Workers::start(move || {
         // A client for each thread, since its connections are served where they were made; of all
         // else there is one.
         let proxy = Arc::new(Proxy {
             service: layer.layer(upstream_client()),
+            agents: Arc::clone(&agents),
             door: Arc::clone(&door),
             upstream: upstream.clone(),
             credential: credential.clone(),
@@ -118,6 +122,65 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let connections = usize::try_from(args.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
     accept(listener, workers, connections, &mut stop).await;
     Ok(())
+}
+
+async fn lookup(flag: &str, address: &str) -> Result<Vec<SocketAddr>, StartError> {
+    tokio::net::lookup_host(address)
+        .await
+        .map(Iterator::collect)
+        .map_err(|error| StartError::new(format_args!("{flag} {address}"), error))
+}
+
+async fn bind(
+    name: &str,
+    addresses: &[SocketAddr],
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = TcpListener::bind(addresses)
+        .await
+        .map_err(|error| StartError::new(format_args!("can't listen on {name}"), error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError::new("the listening address", error))?;
+    Ok((listener, address))
+}
+
+/// The listener of `--admin`, unless the network could reach it: nobody is asked who they are there.
+async fn admin_listener(args: &ServeArgs) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(name) = &args.admin else {
+        return Ok(None);
+    };
+    let addresses = lookup("--admin", name).await?;
+    if !addresses.iter().all(is_loopback) {
+        return Err(StartError::new(
+            "--admin",
+            format_args!(
+                "{name} isn't a loopback address, and whoever can reach it could read what agents use"
+            ),
+        ));
+    }
+    bind(name, &addresses).await.map(Some)
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// How requests are told apart.
+fn agents(args: &ServeArgs, policy: &Policy) -> Result<Agents, StartError> {
+    if let Some(path) = &args.agents.agent_tokens {
+        let tokens = TokenTable::from_path(path).map_err(|reason| {
+            StartError::new(format_args!("--agent-tokens {}", path.display()), reason)
+        })?;
+        tracing::info!(tokens = tokens.len(), "clients need a token");
+        if args.api_key_env.is_none() {
+            tracing::warn!("requests go upstream without a key: there is no --api-key-env");
+        }
+        return Ok(Agents::ByToken(tokens));
+    }
+    Ok(match &args.agents.agent_header {
+        Some(name) => Agents::ByHeader(AgentHeader::new(name.clone(), policy)),
+        None => Agents::Policys,
+    })
 }
 
 fn announce(policy: &Policy, mode: ModeArg) {
@@ -164,9 +227,11 @@ fn layer(enforcer: PolicyEnforcer, args: &ServeArgs, upstream: &Upstream) -> Sek
         .respond(Respond::OpenAi)
         .strict_history(args.strict_history)
         .strict_state(args.strict_state)
-        .default_output_tokens(args.default_output_tokens)
-        .ask_for_usage(!args.no_stream_options)
-        .rate_limit_headers(args.rate_limit_headers);
+        .rate_limit_headers(args.limits.rate_limit_headers)
+        .default_output_tokens(args.limits.default_output_tokens)
+        .ask_for_usage(!args.limits.no_stream_options)
+        .reserve_tokens(!args.limits.no_reservations)
+        .cut_streams_over_budget(!args.limits.let_streams_outgrow);
     for base in upstream.bases() {
         layer = layer.base_path(base);
     }
@@ -208,13 +273,13 @@ fn credential(
     let Some(name) = &args.api_key_env else {
         return Ok(None);
     };
-    let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
-    if !args.allow_anonymous && !addresses.iter().all(is_loopback) {
+    let may_be_lent = args.agents.agent_tokens.is_some() || args.allow_anonymous;
+    if !may_be_lent && !addresses.iter().all(is_loopback) {
         return Err(StartError::new(
             "--api-key-env",
             format_args!(
-                "{} isn't a loopback address, so whoever can reach it could use the key; say \
-                 --allow-anonymous if that is meant",
+                "{} isn't a loopback address, so whoever can reach it could use the key; give \
+                 clients tokens by --agent-tokens, or say --allow-anonymous if that is meant",
                 args.listen
             ),
         ));

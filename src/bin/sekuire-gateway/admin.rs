@@ -1,0 +1,263 @@
+//! `--admin`: what was counted, told on a listener of its own.
+//!
+//! Apart from the door for agents, because they share that one and their budgets are nobody else's
+//! business; on loopback only, because nobody is asked who they are here.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tower_sekuire::{LimitScope, LimitUnit, LimitUsage, SekuireLayer};
+
+use crate::{door::Door, refusal::Refusal};
+
+/// Answers for as long as it is polled.
+pub(crate) async fn accept(listener: TcpListener, door: Door, layer: SekuireLayer) {
+    let admin = Arc::new(Admin { door, layer });
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept, admin");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let admin = Arc::clone(&admin);
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, admin).await {
+                tracing::debug!(%error, "admin connection ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// One request a connection: who looks now and then needs no more, and none is held open.
+async fn serve(
+    stream: TcpStream,
+    admin: Arc<Admin>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let local = stream.local_addr()?;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = admin.answer(&request, local);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // Of the whole exchange: a reader that stalls must not keep a slot either.
+    tokio::time::timeout(2 * REQUEST_TIMEOUT, served).await??;
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Admin {
+    door: Door,
+    layer: SekuireLayer,
+}
+
+impl Admin {
+    fn answer<B>(&self, request: &Request<B>, local: SocketAddr) -> Response<Full<Bytes>> {
+        if let Err(refusal) = self.door.admit(request, local) {
+            return refusal.into_response();
+        }
+        let answer: fn(&SekuireLayer) -> Response<Full<Bytes>> = match request.uri().path() {
+            "/healthz" => |_| found("text/plain; charset=utf-8", "ok".to_owned()),
+            "/sekuire/usage" => |layer| found("application/json", usage(layer).to_string()),
+            _ => {
+                return Refusal::request(
+                    StatusCode::NOT_FOUND,
+                    "not_found",
+                    "here are GET /sekuire/usage and GET /healthz",
+                )
+                .into_response();
+            }
+        };
+        if request.method() != Method::GET {
+            let mut refused = Refusal::request(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this is only read, by GET",
+            )
+            .into_response();
+            refused
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return refused;
+        }
+        answer(&self.layer)
+    }
+}
+
+fn found(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Each agent that counts something, with each limit that it counts under.
+fn usage(layer: &SekuireLayer) -> Value {
+    let agents: Vec<Value> = layer
+        .usage()
+        .iter()
+        .map(|(agent, limits)| {
+            let limits: Vec<Value> = limits.iter().map(of_limit).collect();
+            json!({"agent": &**agent, "limits": limits})
+        })
+        .collect();
+    json!({"agents": agents})
+}
+
+fn of_limit(usage: &LimitUsage) -> Value {
+    let limit = usage.limit();
+    let (scope, models) = match limit.scope() {
+        LimitScope::PerAgent => ("per_agent", None),
+        LimitScope::PerModel(pattern) => ("per_model", Some(pattern.to_string())),
+        LimitScope::Global => ("global", None),
+        _ => ("other", None),
+    };
+    let unit = match limit.unit() {
+        LimitUnit::Requests => "requests",
+        LimitUnit::Tokens => "tokens",
+        _ => "other",
+    };
+    let reset = usage.reset();
+    json!({
+        "scope": scope,
+        "model": models,
+        "unit": unit,
+        "window_seconds": limit.window().as_secs(),
+        "limit": limit.max(),
+        "used": usage.used(),
+        "reserved": usage.reserved(),
+        "remaining": usage.remaining(),
+        // Rounded up: by then it is so.
+        "reset_seconds": reset.as_secs() + u64::from(reset.subsec_nanos() > 0),
+    })
+}
+
+const MAX_CONNECTIONS: usize = 32;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tower_sekuire::{ManualClock, Policy, PolicyEnforcer, RateLimit};
+
+    use super::*;
+
+    const LIMITS: &str = "
+rate_limits:
+  per_agent: { requests_per_minute: 10, tokens_per_hour: 100 }
+  per_model: { 'gpt-4*': { requests_per_day: 5 } }
+  global: { tokens_per_day: 50 }
+";
+
+    fn admin() -> (Admin, PolicyEnforcer, ManualClock) {
+        let clock = ManualClock::new();
+        let enforcer = PolicyEnforcer::new(Policy::from_yaml(LIMITS).unwrap()).clock(clock.clone());
+        let admin = Admin {
+            door: Door::new(Vec::new(), true),
+            layer: SekuireLayer::from_enforcer(enforcer.clone()),
+        };
+        (admin, enforcer, clock)
+    }
+
+    async fn ask(
+        admin: &Admin,
+        request: http::request::Builder,
+    ) -> (http::response::Parts, String) {
+        let request = request.header("host", "127.0.0.1:9000").body(()).unwrap();
+        let answer = admin.answer(&request, "127.0.0.1:9000".parse().unwrap());
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn usage_is_told_by_agent_and_limit() {
+        let (admin, enforcer, clock) = admin();
+        let (head, body) = ask(&admin, Request::get("/sekuire/usage")).await;
+        assert_eq!(head.headers["content-type"], "application/json");
+        assert_eq!(head.headers["cache-control"], "no-store");
+        assert_eq!(body, r#"{"agents":[]}"#);
+
+        enforcer.enforce_rate_limit(RateLimit::Request).unwrap();
+        enforcer
+            .enforce_rate_limit(RateLimit::Tokens(60))
+            .unwrap_err();
+        clock.advance(Duration::from_millis(18_500));
+        let (_, body) = ask(&admin, Request::get("/sekuire/usage?now")).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["agents"].as_array().unwrap().len(), 1);
+        assert_eq!(body["agents"][0]["agent"], "default");
+        let limits = body["agents"][0]["limits"].as_array().unwrap();
+        let limit = |unit: &str, scope: &str| {
+            let found = limits
+                .iter()
+                .find(|limit| limit["unit"] == unit && limit["scope"] == scope);
+            found.unwrap().clone()
+        };
+        assert_eq!(
+            limit("requests", "per_agent"),
+            json!({
+                "scope": "per_agent", "model": null, "unit": "requests", "window_seconds": 60, "limit": 10,
+                "used": 1, "reserved": 0, "remaining": 9, "reset_seconds": 42,
+            })
+        );
+        let all = limit("tokens", "global");
+        assert_eq!((&all["used"], &all["remaining"]), (&json!(60), &json!(0)));
+    }
+
+    #[tokio::test]
+    async fn health_is_two_letters() {
+        let (head, body) = ask(&admin().0, Request::get("/healthz")).await;
+        assert_eq!((head.status.as_u16(), body.as_str()), (200, "ok"));
+    }
+
+    #[tokio::test]
+    async fn everything_else_is_refused() {
+        let admin = admin().0;
+        for (request, status, code) in [
+            (Request::get("/"), 404, "not_found"),
+            (Request::get("/v1/models"), 404, "not_found"),
+            (Request::get("/sekuire/usage/"), 404, "not_found"),
+            (Request::post("/sekuire/usage"), 405, "method_not_allowed"),
+            (Request::delete("/healthz"), 405, "method_not_allowed"),
+            (
+                Request::get("/healthz").header("host", "evil.example"),
+                400,
+                "host_unreadable",
+            ),
+            (
+                Request::get("/healthz").header("origin", "http://evil.example"),
+                403,
+                "host_not_allowed",
+            ),
+        ] {
+            let (head, body) = ask(&admin, request).await;
+            assert_eq!(head.status, status, "{body}");
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(body["error"]["code"], code);
+            assert_eq!(head.headers.contains_key("allow"), status == 405);
+        }
+    }
+}
