@@ -2,11 +2,14 @@
 
 #![cfg(test)]
 
+mod admin;
+mod agents;
 mod check;
 #[cfg(target_os = "linux")]
 mod floods;
 mod forwarding;
 mod lifetime;
+mod limits;
 mod openings;
 mod refusals;
 mod start;

@@ -90,7 +90,10 @@ async fn a_key_that_strangers_could_use() {
     for listen in ["0.0.0.0:0", "[::]:0"] {
         let args = [&["--listen", listen], &lend[..]].concat();
         let reason = refused(POLICY, &args, &key).await;
-        assert!(reason.contains("--allow-anonymous"), "{reason}");
+        assert!(
+            reason.contains("--allow-anonymous") && reason.contains("--agent-tokens"),
+            "{reason}"
+        );
     }
     let args = [&["--listen", "0.0.0.0:0", "--allow-anonymous"], &lend[..]].concat();
     Gateway::start_with(POLICY, "http://127.0.0.1:1", &args, &key).await;
@@ -114,6 +117,43 @@ async fn a_key_that_is_not_there() {
 }
 
 #[tokio::test]
+async fn tokens_that_are_not_understood() {
+    let reason = refused(POLICY, &["--agent-tokens", "/nonexistent/tokens"], &[]).await;
+    assert!(
+        reason.contains("--agent-tokens /nonexistent/tokens: "),
+        "{reason}"
+    );
+    for (text, said) in [
+        ("# nobody\n", "no token"),
+        ("# who\nsk-secret writer\n", "line 2: expected `sha256:`"),
+    ] {
+        let file = policy_file(text);
+        let path = file.path().to_str().unwrap();
+        let reason = refused(POLICY, &["--agent-tokens", path], &[]).await;
+        assert!(reason.contains(said), "{reason}");
+        assert!(!reason.contains("sk-secret"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_listener_that_others_could_reach() {
+    for admin in ["0.0.0.0:0", "[::]:0"] {
+        let reason = refused(POLICY, &["--admin", admin], &[]).await;
+        assert!(
+            reason.contains("--admin: ") && reason.contains("loopback"),
+            "{reason}"
+        );
+    }
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let reason = refused(POLICY, &["--admin", &address], &[]).await;
+    assert!(
+        reason.contains(&format!("can't listen on {address}")),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -131,6 +171,11 @@ async fn a_command_line_that_makes_no_sense() {
         &["--host", "http://gateway"],
         &["--max-connections", "0"],
         &["--listen", "nowhere"],
+        &["--admin", "nowhere"],
+        &["--agent-header", "x agent"],
+        &["--agent-header", "Authorization"],
+        &["--agent-header", "x-agent", "--agent-tokens", "tokens"],
+        &["--default-output-tokens", "-1"],
         &["--open-endpoint", "POST /v1/batches"],
         &["--open-endpoint", "/batches"],
         &["--open-stored", ""],

@@ -61,6 +61,16 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// Runs the binary to its end with this on its standard input.
+pub(crate) async fn run_with_input(args: &[&str], input: &[u8]) -> Output {
+    let mut child = command(args, &[]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It may have read enough before all is written.
+    let _ = stdin.write_all(input).await;
+    drop(stdin);
+    soon("the program", child.wait_with_output()).await.unwrap()
+}
+
 fn command(args: &[&str], envs: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sekuire-gateway"));
     command
@@ -80,6 +90,7 @@ pub(crate) struct Gateway {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: tokio::task::JoinHandle<String>,
+    log: Arc<Mutex<String>>,
     _policy: NamedTempFile,
 }
 
@@ -102,11 +113,16 @@ impl Gateway {
         }
         all.extend(args);
         let mut child = command(&all, envs).spawn().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::<Mutex<String>>::default();
+        let record = Arc::clone(&log);
         let stderr = tokio::spawn(async move {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).await.unwrap();
-            text
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let mut log = record.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+            std::mem::take(&mut *record.lock().unwrap())
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -122,22 +138,34 @@ impl Gateway {
             child,
             stdout,
             stderr,
+            log,
             _policy: policy,
         }
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
-        Client {
-            host: self.address.to_string(),
-            sender,
-            connection: tokio::spawn(async move {
-                let _ = connection.await;
-            }),
-        }
+        Client::connect(self.address).await
+    }
+
+    /// The address of the admin listener, from the log.
+    pub(crate) async fn admin(&self) -> SocketAddr {
+        let said = async {
+            loop {
+                let log = self.log.lock().unwrap().clone();
+                if let Some((_, rest)) = log.split_once("admin listening on http://") {
+                    return rest.lines().next().unwrap().parse().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon("the admin listener", said).await
+    }
+
+    /// One request to the admin listener.
+    pub(crate) async fn ask_admin(&self, request: http::request::Builder) -> Answer {
+        let request = request.body(whole("")).unwrap();
+        let mut client = Client::connect(self.admin().await).await;
+        client.send(request).await.whole().await
     }
 
     /// One request on a connection of its own.
@@ -215,6 +243,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        Self {
+            host: address.to_string(),
+            sender,
+            connection: tokio::spawn(async move {
+                let _ = connection.await;
+            }),
+        }
+    }
+
     pub(crate) async fn send(&mut self, mut request: Request<AnyBody>) -> Answer {
         if !request.headers().contains_key("host") {
             request
