@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Forward requests to the upstream, judging each request and each answer by the policy.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Say what the policy enforces and how it decides, without any traffic.
     ///
     /// Exits with 0 when everything asked is allowed, 1 when something is blocked, 2 when the
