@@ -545,7 +545,8 @@ impl Exchange {
     ) -> Result<Option<Answer>, PolicyViolation> {
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
         if self.counts && self.governor.accounting.headers && self.governor.blocks() {
-            let usage = self.governor.enforcer.usage_of(self.agent());
+            let enforcer = &self.governor.enforcer;
+            let usage = enforcer.usage_for(self.agent(), self.held.as_ref());
             respond::state_limits(&mut head.headers, &usage);
         }
         match judge_answer_head(head, self.format()) {

@@ -158,6 +158,7 @@
 //!   services.
 //! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
 //!   `identity`: they are decoded within bounds and then judged.
+//! - **`redis`**, **`redis-tls`**: `RedisStore`, limits that several processes share through Redis or Valkey.
 //! - **`signed`**: `sekuire_id`, the id that Sekuire gives an agent.
 //! - **`full`**: all of them.
 
@@ -194,6 +195,8 @@ pub use limits::{
     Ask, Clock, Counted, Lease, LimitStore, ManualClock, MemoryStore, StoreFuture, StoreRefusal,
     SystemClock,
 };
+#[cfg(feature = "redis")]
+pub use limits::{OnFailure, RedisStatus, RedisStore, RedisStoreBuilder, RedisStoreError};
 #[cfg(feature = "signed")]
 pub use policy::sekuire_id;
 pub use policy::{

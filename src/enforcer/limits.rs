@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{LimitUsage, Mode, PolicyEnforcer, Run, Runs};
 use crate::limits::{
-    Ask, Call, Exceeded, Lease, LimitStore, Refusal, StoreFuture, StoreRefusal, Ticket,
+    Ask, Call, Counted, Exceeded, Lease, LimitStore, Refusal, StoreFuture, StoreRefusal, Ticket,
 };
 use crate::policy::{Limit, LimitScope, LimitUnit};
 use crate::violation::{PolicyViolation, Rule, Seen};
@@ -20,7 +20,11 @@ pub(crate) enum Held {
     /// In this process.
     Here(Ticket),
     /// In a store.
-    There(Lease),
+    There {
+        lease: Lease,
+        /// The policy's limits, in the order of the lease's windows.
+        limits: Vec<usize>,
+    },
 }
 
 impl Held {
@@ -28,7 +32,7 @@ impl Held {
     pub(crate) fn reserved(&self) -> u64 {
         match self {
             Self::Here(ticket) => ticket.reserved(),
-            Self::There(lease) => lease.reserved(),
+            Self::There { lease, .. } => lease.reserved(),
         }
     }
 
@@ -37,7 +41,7 @@ impl Held {
     pub(crate) fn estimate(&self) -> u64 {
         match self {
             Self::Here(ticket) => ticket.estimate(),
-            Self::There(lease) => lease.estimate(),
+            Self::There { lease, .. } => lease.estimate(),
         }
     }
 
@@ -47,7 +51,7 @@ impl Held {
         match self {
             Self::Here(_) => left,
             // Its answer takes a while: asked for ahead of need.
-            Self::There(_) => left / 2,
+            Self::There { .. } => left / 2,
         }
     }
 }
@@ -160,11 +164,7 @@ impl PolicyEnforcer {
             LimitScope::PerModel(_) => call.models.contains(index),
             LimitScope::PerAgent | LimitScope::Global => true,
         };
-        let limits = self.policy.limits().iter().enumerate();
-        let (limits, asks): (Vec<_>, Vec<_>) = limits
-            .filter(governing)
-            .map(|(index, limit)| (index, ask_of(limit, &call.agent, estimate)))
-            .unzip();
+        let (limits, asks) = self.asks(governing, &call.agent, estimate);
         if asks.is_empty() {
             return Admission::Told(None, Ok(()));
         }
@@ -172,6 +172,74 @@ impl PolicyEnforcer {
             answer: store.reserve(asks, self.mode == Mode::Block),
             limits,
         })
+    }
+
+    /// The limits that govern, and what is asked of a store for them. Of limits that count the same, the lowest.
+    fn asks(
+        &self,
+        governing: impl Fn(&(usize, &Limit)) -> bool,
+        agent: &str,
+        estimate: u64,
+    ) -> (Vec<usize>, Vec<Ask>) {
+        let mut limits = Vec::new();
+        let mut asks: Vec<Ask> = Vec::new();
+        for (index, limit) in self.policy.limits().iter().enumerate() {
+            if !governing(&(index, limit)) {
+                continue;
+            }
+            let ask = ask_of(limit, agent, estimate);
+            let mut known = asks.iter_mut().zip(&mut limits);
+            match known.find(|(known, _)| known.key == ask.key) {
+                Some((known, at)) => {
+                    if ask.max < known.max {
+                        (*known, *at) = (ask, index);
+                    }
+                }
+                None => {
+                    limits.push(index);
+                    asks.push(ask);
+                }
+            }
+        }
+        (limits, asks)
+    }
+
+    /// What an agent has used of each limit as the [store](Self::limit_store) counts it, for all who share it; without
+    /// a store, as [`usage`](Self::usage).
+    ///
+    /// # Errors
+    /// [`Unavailable`](StoreRefusal::Unavailable) when the store can't be reached.
+    pub async fn shared_usage(&self, agent: &str) -> Result<Vec<LimitUsage>, StoreRefusal> {
+        let Some(store) = &self.store else {
+            return Ok(self.usage_of(&Arc::from(agent)));
+        };
+        let (limits, asks) = self.asks(|_| true, agent, 0);
+        let counted = store.usage(asks).await?;
+        Ok(self.counted_usage(&limits, &counted))
+    }
+
+    /// What of the limits is counted for a call's agent, as far as it is known without asking.
+    pub(crate) fn usage_for(&self, agent: &Arc<str>, held: Option<&Held>) -> Vec<LimitUsage> {
+        match held {
+            Some(Held::There { lease, limits }) => {
+                self.counted_usage(limits, lease.counted().unwrap_or_default())
+            }
+            _ if self.store.is_some() => Vec::new(),
+            _ => self.usage_of(agent),
+        }
+    }
+
+    fn counted_usage(&self, limits: &[usize], counted: &[Counted]) -> Vec<LimitUsage> {
+        let each = limits.iter().zip(counted);
+        each.filter_map(|(index, counted)| {
+            Some(LimitUsage {
+                limit: self.policy.limits().get(*index)?.clone(),
+                used: counted.used,
+                reserved: counted.reserved,
+                reset: counted.reset,
+            })
+        })
+        .collect()
     }
 
     /// What a store's answer comes to.
@@ -187,7 +255,11 @@ impl PolicyEnforcer {
                 let told = observed.map_or(Ok(()), |refusal| {
                     Err(self.store_violation(limits, refusal, Seen::Request))
                 });
-                (Some(Held::There(lease)), told)
+                let held = Held::There {
+                    lease,
+                    limits: limits.clone(),
+                };
+                (Some(held), told)
             }
             Err(refusal) => {
                 let violation = self.store_violation(limits, refusal, Seen::Request);
@@ -229,7 +301,7 @@ impl PolicyEnforcer {
                 Ok(()) => return Ok(()),
                 Err(exceeded) => Refusal::Exceeded(exceeded),
             },
-            Held::There(lease) => {
+            Held::There { lease, .. } => {
                 if !lease.is_refused() {
                     if let Some(store) = &self.store
                         && lease.begins_extension()
@@ -262,7 +334,7 @@ impl PolicyEnforcer {
                 self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
                     .after_the_call()
             }),
-            Held::There(lease) => {
+            Held::There { lease, .. } => {
                 if let Some(store) = &self.store {
                     store.settle(&lease, tokens);
                 }

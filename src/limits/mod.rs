@@ -3,7 +3,8 @@
 //! Three layers, each ignorant of the one above it. [`clock`] is the only place that reads a clock;
 //! everything else is handed the time, read once per request. [`window`] counts one limit for one
 //! key. [`ledger`] holds all windows of a policy and charges a call to every one that governs it, or
-//! to none. [`store`] is the same for budgets that several processes share.
+//! to none. [`store`] is the same for budgets that several processes share,
+//! and `redis` one such store.
 //!
 //! The rule that is easily broken without noticing: every inexactness must be on the strict side. An
 //! entry may leave its window late, never early; time may stand still, never run backwards; a key may
@@ -13,6 +14,8 @@
 
 mod clock;
 mod ledger;
+#[cfg(feature = "redis")]
+mod redis;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -20,4 +23,6 @@ mod window;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use ledger::{Call, Exceeded, Ledger, LimitSpec, Refusal, Scope, Ticket, Unit};
+#[cfg(feature = "redis")]
+pub use redis::{OnFailure, RedisStatus, RedisStore, RedisStoreBuilder, RedisStoreError};
 pub use store::{Ask, Counted, Lease, LimitStore, MemoryStore, StoreFuture, StoreRefusal};

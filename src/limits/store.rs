@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+#[cfg(feature = "redis")]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::window::Window;
@@ -64,6 +66,20 @@ pub struct Ask {
     pub amount: u64,
 }
 
+impl Ask {
+    /// What a call wants of a window, to test a store with: the layer makes its own.
+    #[must_use]
+    pub fn new(key: String, unit: LimitUnit, window: Duration, max: u64, amount: u64) -> Self {
+        Self {
+            key,
+            unit,
+            window,
+            max,
+            amount,
+        }
+    }
+}
+
 /// What a window has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -100,6 +116,8 @@ struct LeaseState {
     asks: Vec<Ask>,
     /// Of a call that was let through although this said no.
     observed: Option<StoreRefusal>,
+    /// What the windows counted when this was reserved, it included.
+    counted: OnceLock<Vec<Counted>>,
     tokens: AtomicU64,
     refused: AtomicBool,
     /// An extension was asked for, and not answered.
@@ -116,10 +134,25 @@ impl Lease {
             id,
             asks,
             observed,
+            counted: OnceLock::new(),
             tokens: AtomicU64::new(tokens),
             refused: AtomicBool::new(false),
             extending: AtomicBool::new(false),
         }))
+    }
+
+    /// Says what each window counts, this lease included, so that the answer's `x-ratelimit` headers can tell it. A
+    /// store that doesn't say leaves them out. Said once; of a second time nothing is kept.
+    #[must_use]
+    pub fn with_counted(self, counted: Vec<Counted>) -> Self {
+        let _ = self.0.counted.set(counted);
+        self
+    }
+
+    /// What each window counted when this was reserved, in the order of [`asks`](Self::asks).
+    #[must_use]
+    pub fn counted(&self) -> Option<&[Counted]> {
+        self.0.counted.get().map(Vec::as_slice)
     }
 
     /// The store's name for it.
@@ -179,6 +212,25 @@ impl Lease {
 
     pub(crate) fn observed(&self) -> Option<StoreRefusal> {
         self.0.observed
+    }
+}
+
+/// A lease as long as somebody holds it.
+#[cfg(feature = "redis")]
+#[derive(Debug)]
+pub(super) struct WeakLease(Weak<LeaseState>);
+
+#[cfg(feature = "redis")]
+impl WeakLease {
+    pub(super) fn upgrade(&self) -> Option<Lease> {
+        self.0.upgrade().map(Lease)
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Lease {
+    pub(super) fn downgrade(&self) -> WeakLease {
+        WeakLease(Arc::downgrade(&self.0))
     }
 }
 
@@ -275,7 +327,8 @@ impl MemoryStore {
         let id = state.next.to_string();
         state.next = state.next.wrapping_add(1);
         state.leases.insert(id.clone(), 0);
-        Ok(Lease::new(id, asks, refusal))
+        let counted = counted(&mut state.counters, &asks, now);
+        Ok(Lease::new(id, asks, refusal).with_counted(counted))
     }
 
     /// What is counted in these windows, now.
@@ -283,18 +336,21 @@ impl MemoryStore {
     pub fn usage_now(&self, asks: &[Ask]) -> Vec<Counted> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = asks
-            .iter()
-            .map(|ask| match state.counters.get_mut(&ask.key) {
-                None => Counted::default(),
-                Some(counter) => Counted {
-                    used: counter.window.used(now),
-                    reserved: counter.reserved,
-                    reset: counter.window.empty_in(now),
-                },
-            });
-        counted.collect()
+        counted(&mut state.counters, asks, now)
     }
+}
+
+fn counted(counters: &mut HashMap<String, Counter>, asks: &[Ask], now: Duration) -> Vec<Counted> {
+    let each = asks.iter();
+    let counted = each.map(|ask| match counters.get_mut(&ask.key) {
+        None => Counted::default(),
+        Some(counter) => Counted {
+            used: counter.window.used(now),
+            reserved: counter.reserved,
+            reset: counter.window.empty_in(now),
+        },
+    });
+    counted.collect()
 }
 
 fn counter<'a>(counters: &'a mut HashMap<String, Counter>, ask: &Ask) -> &'a mut Counter {

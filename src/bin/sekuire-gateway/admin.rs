@@ -15,13 +15,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tower_sekuire::{LimitScope, LimitUnit, LimitUsage, SekuireLayer};
+use tower_sekuire::{LimitScope, LimitUnit, LimitUsage, RedisStore, SekuireLayer, StoreRefusal};
 
 use crate::{door::Door, refusal::Refusal};
 
 /// Answers for as long as it is polled.
-pub(crate) async fn accept(listener: TcpListener, door: Door, layer: SekuireLayer) {
-    let admin = Arc::new(Admin { door, layer });
+pub(crate) async fn accept(listener: TcpListener, admin: Admin) {
+    let admin = Arc::new(admin);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await;
@@ -50,8 +50,8 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let local = stream.local_addr()?;
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = admin.answer(&request, local);
-        async move { Ok::<_, Infallible>(answer) }
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, Infallible>(admin.answer(&request, local).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -63,29 +63,31 @@ async fn serve(
     Ok(())
 }
 
+/// What is told, and of what.
 #[derive(Debug)]
-struct Admin {
-    door: Door,
-    layer: SekuireLayer,
+pub(crate) struct Admin {
+    pub(crate) door: Door,
+    pub(crate) layer: SekuireLayer,
+    /// Where the limits are counted, unless here.
+    pub(crate) store: Option<RedisStore>,
+    /// The agents that are known by name: a store doesn't list those that it counts.
+    pub(crate) known: Vec<String>,
 }
 
 impl Admin {
-    fn answer<B>(&self, request: &Request<B>, local: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer<B>(&self, request: &Request<B>, local: SocketAddr) -> Response<Full<Bytes>> {
         if let Err(refusal) = self.door.admit(request, local) {
             return refusal.into_response();
         }
-        let answer: fn(&SekuireLayer) -> Response<Full<Bytes>> = match request.uri().path() {
-            "/healthz" => |_| found("text/plain; charset=utf-8", "ok".to_owned()),
-            "/sekuire/usage" => |layer| found("application/json", usage(layer).to_string()),
-            _ => {
-                return Refusal::request(
-                    StatusCode::NOT_FOUND,
-                    "not_found",
-                    "here are GET /sekuire/usage and GET /healthz",
-                )
-                .into_response();
-            }
-        };
+        let path = request.uri().path();
+        if !matches!(path, HEALTH | USAGE) {
+            return Refusal::request(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "here are GET /sekuire/usage and GET /healthz",
+            )
+            .into_response();
+        }
         if request.method() != Method::GET {
             let mut refused = Refusal::request(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -98,9 +100,47 @@ impl Admin {
                 .insert(header::ALLOW, HeaderValue::from_static("GET"));
             return refused;
         }
-        answer(&self.layer)
+        if path == HEALTH {
+            return found("text/plain; charset=utf-8", "ok".to_owned());
+        }
+        match self.usage().await {
+            Ok(usage) => found("application/json", usage.to_string()),
+            Err(_) => Refusal::request(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "Redis, where the limits are counted, doesn't answer",
+            )
+            .into_response(),
+        }
+    }
+
+    /// Each agent that counts something, with each limit that it counts under; with a store, each that is known.
+    async fn usage(&self) -> Result<Value, StoreRefusal> {
+        let Some(store) = &self.store else {
+            let agents = self.layer.usage();
+            let agents = agents.iter().map(|(agent, limits)| of_agent(agent, limits));
+            return Ok(json!({"agents": agents.collect::<Vec<_>>()}));
+        };
+        let mut agents = Vec::new();
+        for agent in &self.known {
+            let limits = self.layer.enforcer().shared_usage(agent).await?;
+            agents.push(of_agent(agent, &limits));
+        }
+        let status = store.status();
+        let store = json!({
+            "reachable": status.reachable,
+            "unanswered": status.unanswered,
+            "counted_here": status.counted_here,
+            "waiting": status.waiting,
+            "lost": status.lost,
+            "open": status.open,
+        });
+        Ok(json!({"agents": agents, "store": store}))
     }
 }
+
+const HEALTH: &str = "/healthz";
+const USAGE: &str = "/sekuire/usage";
 
 fn found(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -110,17 +150,9 @@ fn found(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// Each agent that counts something, with each limit that it counts under.
-fn usage(layer: &SekuireLayer) -> Value {
-    let agents: Vec<Value> = layer
-        .usage()
-        .iter()
-        .map(|(agent, limits)| {
-            let limits: Vec<Value> = limits.iter().map(of_limit).collect();
-            json!({"agent": &**agent, "limits": limits})
-        })
-        .collect();
-    json!({"agents": agents})
+fn of_agent(agent: &str, limits: &[LimitUsage]) -> Value {
+    let limits: Vec<Value> = limits.iter().map(of_limit).collect();
+    json!({"agent": agent, "limits": limits})
 }
 
 fn of_limit(usage: &LimitUsage) -> Value {
@@ -177,6 +209,8 @@ rate_limits:
         let admin = Admin {
             door: Door::new(Vec::new(), true),
             layer: SekuireLayer::from_enforcer(enforcer.clone()),
+            store: None,
+            known: Vec::new(),
         };
         (admin, enforcer, clock)
     }
@@ -186,7 +220,9 @@ rate_limits:
         request: http::request::Builder,
     ) -> (http::response::Parts, String) {
         let request = request.header("host", "127.0.0.1:9000").body(()).unwrap();
-        let answer = admin.answer(&request, "127.0.0.1:9000".parse().unwrap());
+        let answer = admin
+            .answer(&request, "127.0.0.1:9000".parse().unwrap())
+            .await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head, String::from_utf8(body.to_vec()).unwrap())

@@ -40,6 +40,15 @@ impl Agents {
         }
         Ok(())
     }
+
+    /// The agents that are known by name, besides the policy's.
+    pub(crate) fn known(&self) -> Vec<AgentKey> {
+        match self {
+            Self::Policys => Vec::new(),
+            Self::ByToken(tokens) => tokens.agents().cloned().collect(),
+            Self::ByHeader(header) => header.known.clone(),
+        }
+    }
 }
 
 /// The token of the one `Authorization: Bearer`. Of two it would be unclear which one counts.

@@ -11,6 +11,7 @@ use crate::{
     agents::header_name,
     check::DomainQuestion,
     host::{HostName, HostPort},
+    store::FailureArg,
     target::BasePath,
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct ServeArgs {
     pub(crate) agents: AgentArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Tell on this loopback address what each agent has used of its limits.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) admin: Option<String>,
@@ -135,6 +138,28 @@ pub(crate) struct LimitArgs {
     /// Let a stream go on that outgrows what is reserved for it when nothing is left; the next call is refused.
     #[arg(long)]
     pub(crate) let_streams_outgrow: bool,
+}
+
+/// Where the policy's limits are counted, unless in this process.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Count the limits in this Redis or Valkey, for all gateways that share it: redis://HOST:PORT/DATABASE,
+    /// rediss:// with TLS.
+    #[arg(long, value_name = "URL", conflicts_with = "redis_env")]
+    pub(crate) redis: Option<String>,
+    /// As --redis, with the address, which may hold a password, in this environment variable.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) redis_env: Option<String>,
+    /// What the keys in Redis begin with: gateways with the same share a budget.
+    #[arg(long, value_name = "TEXT", default_value = "sekuire")]
+    pub(crate) redis_prefix: String,
+    /// How long a request waits for Redis, in milliseconds.
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(crate) redis_timeout_ms: u64,
+    /// What holds while Redis doesn't answer: `refuse` requests, or count them here under a fraction
+    /// of each limit, `local:0.5`.
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) redis_on_failure: FailureArg,
 }
 
 /// An `--open-endpoint`: one that the layer knows.

@@ -21,6 +21,7 @@ mod host;
 mod proxy;
 mod refusal;
 mod serve;
+mod store;
 mod target;
 mod tokens;
 mod workers;

@@ -1,8 +1,14 @@
 //! `serve`: everything that must hold before the first request, the connections, and the end.
 
 use std::{
-    collections::HashSet, convert::Infallible, fmt::Display, io::IsTerminal, net::SocketAddr,
-    process::ExitCode, sync::Arc, time::Duration,
+    collections::{BTreeSet, HashSet},
+    convert::Infallible,
+    fmt::Display,
+    io::IsTerminal,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,7 +25,7 @@ use tower_sekuire::{BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLaye
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    admin,
+    admin::{self, Admin},
     agents::{AgentHeader, Agents},
     body::ProxyBody,
     cli::{EndpointName, ModeArg, ServeArgs},
@@ -27,6 +33,7 @@ use crate::{
     door::Door,
     headers::Credential,
     proxy::Proxy,
+    store::store,
     target::{BasePath, Upstream},
     tokens::TokenTable,
     workers::Workers,
@@ -86,7 +93,18 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         .map_err(|error| StartError::new("--upstream", error))?;
     announce(&policy, args.mode);
     let agents = agents(&args, &policy)?;
-    let enforcer = governed_upstream(policy, &upstream, args.mode)?;
+    let mut known: BTreeSet<String> = agents
+        .known()
+        .iter()
+        .map(|agent| agent.as_str().to_owned())
+        .collect();
+    known.insert(policy.agent().to_owned());
+    let mut enforcer = governed_upstream(policy, &upstream, args.mode)?;
+    let store = store(&args.store).map_err(|(flag, reason)| StartError::new(flag, reason))?;
+    if let Some(store) = &store {
+        tracing::info!("limits are counted in Redis");
+        enforcer = enforcer.limit_store(store.clone());
+    }
     let addresses = lookup("--listen", &args.listen).await?;
     let credential = credential(&args, &addresses)?;
 
@@ -98,8 +116,13 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let layer = layer(enforcer, &args, &upstream);
     if let Some((listener, address)) = admin {
         tracing::info!("admin listening on http://{address}");
-        let door = Door::new(args.hosts.clone(), true);
-        tokio::spawn(admin::accept(listener, door, layer.clone()));
+        let admin = Admin {
+            door: Door::new(args.hosts.clone(), true),
+            layer: layer.clone(),
+            store: store.clone(),
+            known: known.into_iter().collect(),
+        };
+        tokio::spawn(admin::accept(listener, admin));
     }
     let door = Arc::new(Door::new(args.hosts, credential.is_some()));
     let agents = Arc::new(agents);
@@ -121,6 +144,11 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     }
     let connections = usize::try_from(args.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
     accept(listener, workers, connections, &mut stop).await;
+    if let Some(store) = store
+        && !store.flush(FLUSH_TIME).await
+    {
+        tracing::warn!("the latest usage didn't reach Redis; it is charged as it was reserved");
+    }
     Ok(())
 }
 
@@ -408,5 +436,8 @@ impl StopSignal {
 /// Also how long an idle connection is kept: longer than the SDKs keep theirs, so that it is they
 /// who close and no request meets a closing connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What an end waits for Redis.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

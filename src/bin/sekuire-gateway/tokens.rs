@@ -83,6 +83,11 @@ impl TokenTable {
         self.0.len()
     }
 
+    /// The agents that tokens stand for; one with several tokens several times.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &AgentKey> {
+        self.0.iter().map(|entry| &entry.agent)
+    }
+
     /// The agent whose token this is.
     ///
     /// Takes the same time whether and where it is found: every entry is compared, whole.
