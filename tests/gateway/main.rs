@@ -11,6 +11,10 @@ mod forwarding;
 mod lifetime;
 mod limits;
 mod openings;
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
 mod refusals;
+#[cfg(unix)]
+mod shared;
 mod start;
 mod support;
