@@ -159,7 +159,8 @@
 //! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
 //!   `identity`: they are decoded within bounds and then judged.
 //! - **`redis`**, **`redis-tls`**: `RedisStore`, limits that several processes share through Redis or Valkey.
-//! - **`signed`**: `sekuire_id`, the id that Sekuire gives an agent.
+//! - **`signed`**: `Trust` and `PolicyLoader::trust`, for policies in signed envelopes, verified against pinned keys;
+//!   `sekuire_id`, the id that Sekuire gives an agent.
 //! - **`full`**: all of them.
 
 mod accounting;
@@ -197,13 +198,13 @@ pub use limits::{
 };
 #[cfg(feature = "redis")]
 pub use limits::{OnFailure, RedisStatus, RedisStore, RedisStoreBuilder, RedisStoreError};
-#[cfg(feature = "signed")]
-pub use policy::sekuire_id;
 pub use policy::{
     ApiMatch, ApiRules, ApiService, DomainPattern, FilesystemMatch, FilesystemRules, Limit,
     LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules, Notice,
     PathPattern, Policy, PolicyError, PolicyLoader, Problem,
 };
+#[cfg(feature = "signed")]
+pub use policy::{Envelope, Trust, sekuire_id};
 pub use respond::Respond;
 pub use service::SekuireService;
 pub use violation::{PolicyViolation, Rule, Seen};

@@ -18,7 +18,7 @@ use super::{Inner, Policy, schema};
 /// The rules of the chosen agent, before its tools' categories are known.
 #[derive(Debug)]
 pub(super) struct Rules {
-    inner: Inner,
+    pub(super) inner: Inner,
     tool_entries: Vec<(String, NamePattern)>,
     tools_file: String,
 }
@@ -186,6 +186,8 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             limits: limits.unwrap_or_default(),
             unenforced: Vec::new(),
             warnings: Vec::new(),
+            #[cfg(feature = "signed")]
+            envelope: None,
         },
         tool_entries,
         tools_file: tools_file.to_owned(),

@@ -28,6 +28,8 @@ pub struct PolicyLoader {
     agent: Option<String>,
     accept_unenforced: bool,
     categories: Vec<(String, String)>,
+    #[cfg(feature = "signed")]
+    pub(super) trust: Option<super::Trust>,
 }
 
 impl PolicyLoader {
@@ -111,8 +113,18 @@ impl PolicyLoader {
     ) -> Result<Policy, PolicyError> {
         let refused = |problems| named(PolicyError::new(problems, text, format));
         let root = document::parse(text, format).map_err(|draft| refused(vec![draft]))?;
+        // What nobody vouches for is not read any further.
+        #[cfg(feature = "signed")]
+        let envelope = match &self.trust {
+            Some(trust) => Some(trust.verify(&root).map_err(refused)?),
+            None => None,
+        };
         let mut rules = compile::compile(&root, self.agent.as_deref(), self.accept_unenforced)
             .map_err(refused)?;
+        #[cfg(feature = "signed")]
+        if let Some(envelope) = envelope {
+            rules.verified(envelope);
+        }
         let mentioned: Vec<_> = rules
             .tool_patterns()
             .filter_map(NamePattern::category)
@@ -145,7 +157,7 @@ impl PolicyLoader {
 }
 
 /// Reads a whole file as text, if it is a regular file of bearable size.
-fn read(path: &Path) -> Result<String, PolicyError> {
+pub(super) fn read(path: &Path) -> Result<String, PolicyError> {
     let failed = |error| PolicyError::io(path, error);
     let refused = |draft| PolicyError::new(vec![draft], "", Format::Yaml).in_file(path);
     // Looked at before it is opened: opening a pipe would wait for its writer.

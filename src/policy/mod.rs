@@ -22,6 +22,8 @@ mod rules;
 mod scan;
 mod schema;
 mod sections;
+#[cfg(feature = "signed")]
+mod signed;
 
 use std::fmt;
 use std::path::Path;
@@ -37,6 +39,8 @@ pub use identity::sekuire_id;
 pub use loader::PolicyLoader;
 pub use pattern::NamePattern;
 pub use rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, NetworkMatch, NetworkRules};
+#[cfg(feature = "signed")]
+pub use signed::{Envelope, Trust};
 
 /// The rules for one agent.
 ///
@@ -80,6 +84,8 @@ struct Inner {
     limits: Vec<Limit>,
     unenforced: Vec<Notice>,
     warnings: Vec<Notice>,
+    #[cfg(feature = "signed")]
+    envelope: Option<Envelope>,
 }
 
 impl Policy {

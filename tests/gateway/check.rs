@@ -236,3 +236,47 @@ async fn a_reader_that_goes_away_changes_nothing() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stderr), "");
 }
+
+/// Sekuire's test key.
+const TRUST: &str =
+    "keys: {key_1: \"6240377d826c36c087404e4187dc21ecdbdc4db84e209fc386ac5d48bd08679e\"}";
+
+/// Signed by it.
+const SIGNED: &str = r#"{"policy_id":"policy_abc123","workspace_id":"ws_1","version":"1","status":"active","hash":"4f8ba705cca20d6172ecf39c5444e9f002d0c4c58d6973ba310545cc63760da2","content":{"agent":{"models":{"allowed_models":["gpt-4o","gpt-4","claude-3.5-sonnet"],"blocked_models":["gpt-4-32k"]}},"tools":{"allowed_tools":[{"name":"calculator"},{"name":"web_search"},{"name":"file_read"}],"blocked_tools":["exec_command","file_delete"]},"permissions":{"network":{"enabled":true,"require_tls":true,"allowed_domains":["api.openai.com","*.example.com"],"blocked_domains":["malicious.com","evil.org"]},"filesystem":{"enabled":true,"allowed_paths":["/tmp/*","/home/user/data"],"blocked_paths":["/etc/*","/root/*"],"allowed_extensions":[".txt",".json",".csv"]},"api":{"enabled":true,"allowed_services":[{"service_name":"openai","endpoints":["chat","completions"]},{"service_name":"stripe"}]}},"rate_limits":{"per_agent":{"requests_per_minute":60,"requests_per_hour":3600,"tokens_per_minute":100000}}},"signature":"f98fdaf6a0fbf34ebe73c497db93d588bc6bf803a745082cd79168fe7d7f3cef7e257d9a2f143c1facbc6d03b19c6961b84e861dfaf4cd087c35594f8ac78009","signing_key_id":"key_1"}"#;
+
+#[tokio::test]
+async fn a_policy_is_trusted_by_its_signature() {
+    let (ours, theirs) = (
+        policy_file(&format!("workspace: ws_1\n{TRUST}")),
+        policy_file(&format!("workspace: ws_2\n{TRUST}")),
+    );
+    let trust = ["--trust", ours.path().to_str().unwrap()];
+    let (code, out, err) = check(SIGNED, &trust).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let head = "Policy FILE, agent `default`\nSigned by `key_1`: policy `policy_abc123`, version 1, workspace `ws_1`\nEnforced:\n";
+    assert!(out.starts_with(head), "{out}");
+    let (_, out, _) = check(SIGNED, &[&trust[..], &["--json"]].concat()).await;
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["envelope"]["signing_key_id"], "key_1");
+
+    let (code, _, err) = check(&SIGNED.replace("gpt-4o", "gpt-5o"), &trust).await;
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains("hash: is not the hash of the content"),
+        "{err}"
+    );
+    let (code, _, err) = check(POLICY, &trust).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("the policy is not signed"), "{err}");
+    let other = ["--trust", theirs.path().to_str().unwrap()];
+    let (code, _, err) = check(SIGNED, &other).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("workspace_id: is `ws_1`, not `ws_2`"), "{err}");
+
+    // The same holds for `serve`.
+    let policy = policy_file(POLICY);
+    let policy = ["serve", "--policy", policy.path().to_str().unwrap()];
+    let output = run(&[&policy[..], &trust].concat(), &[]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("the policy is not signed"));
+}

@@ -135,6 +135,17 @@ impl Report<'_> {
         }
 
         let mut text = format!("Policy {}, agent `{}`\n", self.file, policy.agent());
+        if let Some(envelope) = policy.envelope() {
+            let signed = match envelope.signing_key_id() {
+                Some(key) => format!("Signed by `{key}`"),
+                None => "Not signed".to_owned(),
+            };
+            let (id, version) = (envelope.policy_id(), envelope.version());
+            let workspace = envelope.workspace_id();
+            text.push_str(&format!(
+                "{signed}: policy `{id}`, version {version}, workspace `{workspace}`\n"
+            ));
+        }
         section(&mut text, "Enforced", &enforced);
         section(&mut text, "Not restricted", &open);
         section(&mut text, "Not enforced", policy.unenforced());
@@ -169,6 +180,14 @@ impl Report<'_> {
                 "blocked": texts(rules.blocked()),
             })
         };
+        let envelope = policy.envelope().map(|envelope| {
+            json!({
+                "policy_id": envelope.policy_id(),
+                "workspace_id": envelope.workspace_id(),
+                "version": envelope.version(),
+                "signing_key_id": envelope.signing_key_id(),
+            })
+        });
         let network = policy.network().map(|rules| {
             json!({
                 "enabled": rules.enabled(),
@@ -200,6 +219,7 @@ impl Report<'_> {
         json!({
             "policy": self.file,
             "agent": policy.agent(),
+            "envelope": envelope,
             "models": names(policy.models()),
             "tools": names(policy.tools()),
             "network": network,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderName;
-use tower_sekuire::{Mode, Policy, PolicyError, SekuireLayer};
+use tower_sekuire::{Mode, Policy, PolicyError, SekuireLayer, Trust};
 
 use crate::{
     agents::header_name,
@@ -47,6 +47,9 @@ pub(crate) struct PolicyArgs {
     /// Load a policy also when it asks for something that isn't enforced here, such as approvals.
     #[arg(long)]
     pub(crate) accept_unenforced: bool,
+    /// Load only a policy that is signed by a key in this file, which also names the workspace.
+    #[arg(long, value_name = "KEYFILE")]
+    pub(crate) trust: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +257,9 @@ impl PolicyArgs {
         let mut loader = Policy::loader().accept_unenforced(self.accept_unenforced);
         if let Some(agent) = &self.agent {
             loader = loader.agent(agent.as_str());
+        }
+        if let Some(keys) = &self.trust {
+            loader = loader.trust(Trust::from_path(keys)?);
         }
         loader.from_path(&self.policy)
     }

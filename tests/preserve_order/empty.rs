@@ -1,0 +1,1 @@
+//! Here are only tests.
