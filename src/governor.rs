@@ -12,8 +12,9 @@ use crate::accounting::Accounting;
 use crate::audit::OnDecision;
 use crate::enforcer::{Mode, Openings, PolicyEnforcer};
 use crate::exchange::Exchange;
-use crate::policy::DomainPattern;
+use crate::policy::{ApiRules, DomainPattern};
 use crate::respond::Respond;
+use crate::services::Services;
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 use crate::wire::endpoint::{self, Class, Endpoint, NoEndpoint, Request};
 use crate::wire::multipart;
@@ -59,6 +60,7 @@ pub(crate) struct Governor {
     pub(crate) opened: Vec<String>,
     /// Hosts that are no providers: the network rules alone judge them.
     pub(crate) plain_hosts: Vec<DomainPattern>,
+    pub(crate) services: Services,
     pub(crate) openings: Openings,
     pub(crate) accounting: Accounting,
     pub(crate) on_decision: Option<OnDecision>,
@@ -86,6 +88,7 @@ impl fmt::Debug for Governor {
             .field("bases", &self.bases)
             .field("opened", &self.opened)
             .field("plain_hosts", &self.plain_hosts)
+            .field("services", &self.services)
             .field("openings", &self.openings)
             .field("accounting", &self.accounting)
             .finish_non_exhaustive()
@@ -101,6 +104,7 @@ impl Governor {
             bases: Vec::new(),
             opened: Vec::new(),
             plain_hosts: Vec::new(),
+            services: Services::default(),
             openings: Openings::default(),
             accounting: Accounting::default(),
             on_decision: None,
@@ -122,7 +126,7 @@ impl Governor {
     /// Judges a request's head.
     pub(crate) fn begin(self: &Arc<Self>, head: &request::Parts) -> Begin {
         let started = self.enforcer.now();
-        let network = self.judge_network(head);
+        let place = self.judge_place(head);
         let (found, lost) =
             match endpoint::classify(head.method.as_str(), head.uri.path(), &self.bases) {
                 Ok(found) => (Some(found), None),
@@ -136,7 +140,11 @@ impl Governor {
         if let Err(violation) = payer.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
-        if let Err(violation) = network.or_else(|violation| exchange.decide_request(violation)) {
+        if let Err(violation) = place.or_else(|violation| exchange.decide_request(violation)) {
+            return Begin::Refuse(violation);
+        }
+        let service = self.judge_service(head, exchange.endpoint(), lost);
+        if let Err(violation) = service.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
         match self.judge_head(head, exchange.endpoint(), lost) {
@@ -163,13 +171,20 @@ impl Governor {
         }
     }
 
-    /// The network rules on where the request goes.
-    fn judge_network(&self, head: &request::Parts) -> Result<(), PolicyViolation> {
-        if self.enforcer.policy().network().is_none() {
+    /// Whether the request says where it goes, where that matters, and the network rules on it.
+    fn judge_place(&self, head: &request::Parts) -> Result<(), PolicyViolation> {
+        let policy = self.enforcer.policy();
+        let network = policy.network().is_some();
+        if !network && !policy.api().is_some_and(ApiRules::is_restricted) {
             return Ok(());
         }
         let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
-            return Err(unreadable("network rules need the request's scheme and host, and its URI has none")
+            let message = if network {
+                "network rules need the request's scheme and host, and its URI has none"
+            } else {
+                "rules on services need the request's scheme and host, and its URI has none"
+            };
+            return Err(unreadable(message)
                 .with_help("place the layer where request URIs are absolute: around the client, above its connector"));
         };
         if authority.as_str().contains('@') {
@@ -188,6 +203,37 @@ impl Governor {
         }
         self.enforcer
             .judge_network(authority.host(), scheme, Seen::Request)
+    }
+
+    /// The rules on services, and on their endpoints.
+    fn judge_service(
+        &self,
+        head: &request::Parts,
+        found: Option<&Endpoint>,
+        lost: Option<NoEndpoint>,
+    ) -> Result<(), PolicyViolation> {
+        if !self
+            .enforcer
+            .policy()
+            .api()
+            .is_some_and(ApiRules::is_restricted)
+        {
+            return Ok(());
+        }
+        let host = head.uri.host().unwrap_or_default();
+        let Some(service) = self.services.of(host) else {
+            return self.enforcer.judge_unknown_service(host);
+        };
+        let path = match (found, lost) {
+            (Some(endpoint), _) => endpoint.path,
+            // Which path a server makes of it can't be told.
+            (None, Some(NoEndpoint::Ambiguous(_))) => "",
+            (None, _) => {
+                let path = head.uri.path();
+                path.strip_prefix("/v1").unwrap_or(path)
+            }
+        };
+        self.enforcer.judge_api(service, Some(path), Seen::Request)
     }
 
     /// Whether the request is to be read (`true`) or passes unread (`false`).

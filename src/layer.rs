@@ -123,6 +123,42 @@ impl SekuireLayer {
         self.with(|governor| governor.plain_hosts.extend(hosts))
     }
 
+    /// Names hosts of a service (`llm.internal`, `*.example.com`), for policies that say which services may be called
+    /// (`permissions.api`). The well-known ones need no naming: `api.openai.com` and its regions are `openai`,
+    /// `*.openai.azure.com` is `azure`. A host that is no service is refused while services are restricted. An entry
+    /// that can't be compared with hosts, such as a URL, names nothing.
+    #[must_use]
+    pub fn service_hosts<H: AsRef<str>>(
+        self,
+        service: &str,
+        hosts: impl IntoIterator<Item = H>,
+    ) -> Self {
+        let hosts = patterns(hosts, "service_hosts");
+        self.with(|governor| {
+            for host in hosts {
+                governor.services.add(service, host);
+            }
+        })
+    }
+
+    /// The service that a host is, as policies name it: one of [`service_hosts`](Self::service_hosts), or a well-known
+    /// one.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, SekuireLayer};
+    ///
+    /// let policy = Policy::from_yaml("permissions: {api: {allowed_services: [{service_name: openai}]}}")?;
+    /// let layer = SekuireLayer::new(policy).service_hosts("openai", ["llm.internal"]);
+    /// assert_eq!(layer.service_of("eu.api.openai.com"), Some("openai"));
+    /// assert_eq!(layer.service_of("llm.internal:8080"), Some("openai"));
+    /// assert_eq!(layer.service_of("example.com"), None);
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn service_of(&self, host: &str) -> Option<&str> {
+        self.governor.services.of(host)
+    }
+
     /// Lets requests use what is stored at the server under this id: a prompt, an agent, a workflow. It brings a
     /// model and tools that the policy can't see; the answer is judged as any other.
     #[must_use]

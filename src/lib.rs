@@ -178,6 +178,7 @@ mod limits;
 mod policy;
 mod respond;
 mod service;
+mod services;
 mod steps;
 mod violation;
 mod wire;

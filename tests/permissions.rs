@@ -205,10 +205,7 @@ permissions:
     );
     assert_eq!(
         lines(policy.unenforced()),
-        [
-            "permissions.filesystem: answers questions only, not enforced at the HTTP layer",
-            "permissions.api: answers questions only, not enforced at the HTTP layer",
-        ]
+        ["permissions.filesystem: answers questions only, not enforced at the HTTP layer",]
     );
 }
 

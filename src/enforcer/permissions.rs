@@ -45,7 +45,7 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Rule::ApiDisabled`] or [`Rule::ApiNotAllowed`], in [`Mode::Block`](crate::Mode::Block).
     pub fn enforce_api(&self, service: &str) -> Result<(), PolicyViolation> {
-        self.answer(self.judge_api(service, Seen::Question))
+        self.answer(self.judge_api(service, None, Seen::Question))
     }
 
     fn judge_filesystem(&self, path: &str) -> Result<(), PolicyViolation> {
@@ -87,18 +87,54 @@ impl PolicyEnforcer {
         })
     }
 
-    pub(crate) fn judge_api(&self, service: &str, seen: Seen) -> Result<(), PolicyViolation> {
+    /// Whether a service may be called, and, of a request, its endpoint: the path below the API's base.
+    pub(crate) fn judge_api(
+        &self,
+        service: &str,
+        path: Option<&str>,
+        seen: Seen,
+    ) -> Result<(), PolicyViolation> {
         let Some(rules) = self.policy.api() else {
             return Ok(());
         };
-        let (rule, message) = match rules.check(service) {
+        let found = match path {
+            Some(path) => rules.check_endpoint(service, path),
+            None => rules.check(service),
+        };
+        let (rule, message) = match found {
             ApiMatch::Allowed => return Ok(()),
             ApiMatch::Disabled => (Rule::ApiDisabled, "API access is disabled".to_owned()),
             ApiMatch::NotListed => (
                 Rule::ApiNotAllowed,
                 format!("Service {} is not in the allowlist", shown(service)),
             ),
+            ApiMatch::EndpointNotListed => (
+                Rule::ApiNotAllowed,
+                format!(
+                    "Endpoint {} of service {} is not in the allowlist",
+                    shown(path.unwrap_or_default()),
+                    shown(service)
+                ),
+            ),
         };
         Err(PolicyViolation::new(rule, seen, message).with_value(service))
+    }
+
+    /// What rules on services say to a host that is none that they could name.
+    pub(crate) fn judge_unknown_service(&self, host: &str) -> Result<(), PolicyViolation> {
+        // Off is off for all.
+        match self.judge_api("", None, Seen::Request) {
+            Err(violation) if violation.rule() == Rule::ApiDisabled => Err(violation),
+            _ => Err(PolicyViolation::new(
+                Rule::ApiNotAllowed,
+                Seen::Request,
+                format!(
+                    "Host {} is no known service, and services are restricted",
+                    shown(host)
+                ),
+            )
+            .with_value(host)
+            .with_help("say which service it is: `SekuireLayer::service_hosts`, `--service-host`")),
+        }
     }
 }

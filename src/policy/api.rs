@@ -1,5 +1,6 @@
-//! Which services an agent may call, by name.
+//! Which services an agent may call, by name, and which of their endpoints.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::pattern::NamePattern;
@@ -28,6 +29,8 @@ pub enum ApiMatch {
     Disabled,
     /// There is an allow list, and no entry of it matches.
     NotListed,
+    /// The service is listed with its endpoints, and this is none of them.
+    EndpointNotListed,
 }
 
 impl ApiRules {
@@ -69,6 +72,53 @@ impl ApiRules {
             _ => ApiMatch::Allowed,
         }
     }
+
+    /// Judges an endpoint of a service, by its path below the API's base: `/chat/completions`.
+    ///
+    /// An entry of `endpoints` names a family by its first segment (`chat`, `responses`), or one path, with slashes or
+    /// dots (`chat/completions`, `chat.completions`), a leading `/` or `/v1/` left out; it may hold `*`. A service
+    /// without the list is allowed with every endpoint.
+    ///
+    /// ```
+    /// # use tower_sekuire::{ApiMatch, Policy};
+    /// let policy = Policy::from_yaml(
+    ///     "permissions: {api: {allowed_services: [{service_name: openai, endpoints: [chat, models]}]}}",
+    /// )?;
+    /// let services = policy.api().unwrap();
+    /// assert_eq!(services.check_endpoint("openai", "/chat/completions"), ApiMatch::Allowed);
+    /// assert_eq!(services.check_endpoint("openai", "/embeddings"), ApiMatch::EndpointNotListed);
+    /// assert_eq!(services.check_endpoint("stripe", "/charges"), ApiMatch::NotListed);
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn check_endpoint(&self, service: &str, path: &str) -> ApiMatch {
+        let found = self.check(service);
+        let (ApiMatch::Allowed, Some(allowed)) = (found, &self.allowed) else {
+            return found;
+        };
+        let entries = allowed.iter().filter(|entry| entry.name.matches(service));
+        let mut lists = entries.map(|entry| entry.endpoints.as_deref());
+        if lists.any(|list| list.is_none_or(|list| list.iter().any(|entry| names(entry, path)))) {
+            ApiMatch::Allowed
+        } else {
+            ApiMatch::EndpointNotListed
+        }
+    }
+}
+
+/// Whether an entry of `endpoints` means this path.
+fn names(entry: &NamePattern, path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    let family = path.split('/').next().unwrap_or_default();
+    let written = entry.as_str().trim_start_matches('/');
+    let written = written.strip_prefix("v1/").unwrap_or(written);
+    let written = if written.contains('.') {
+        Cow::Owned(written.replace('.', "/"))
+    } else {
+        Cow::Borrowed(written)
+    };
+    let entry = NamePattern::new(&written);
+    entry.matches(family) || entry.matches(path)
 }
 
 impl ApiService {
@@ -78,8 +128,7 @@ impl ApiService {
         &self.name
     }
 
-    /// The service's endpoints that are named, or `None` when none is. They are not enforced: Sekuire doesn't define
-    /// what they are compared with.
+    /// The service's endpoints that may be called, or `None` when all may.
     #[must_use]
     pub fn endpoints(&self) -> Option<&[NamePattern]> {
         self.endpoints.as_deref()

@@ -75,6 +75,33 @@ impl NameRules {
         }
     }
 
+    /// As [`check`](Self::check), with the entry that decided: the first that matches, of the deny list if any does.
+    /// `None` when no entry did, because there is no allow list or none of it matches. Slower than `check`; for people.
+    ///
+    /// ```
+    /// # use tower_sekuire::{NameMatch, Policy};
+    /// let policy = Policy::from_yaml("models: {allowed_models: [o3, gpt-4o*]}")?;
+    /// let (found, entry) = policy.models().deciding("gpt-4o-mini");
+    /// assert_eq!(found, NameMatch::Allowed);
+    /// assert_eq!(entry.unwrap().as_str(), "gpt-4o*");
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn deciding(&self, name: &str) -> (NameMatch, Option<&NamePattern>) {
+        let found = self.check(name);
+        let list = match (found, &self.allowed) {
+            (NameMatch::Blocked, _) => &self.blocked,
+            (NameMatch::Allowed, Some(allowed)) => allowed,
+            _ => return (found, None),
+        };
+        let mut entries = list.patterns.iter();
+        let entry = entries.find(|entry| {
+            let category = entry.category();
+            entry.matches(name) || category.is_some_and(|category| self.is_in(category, name))
+        });
+        (found, entry)
+    }
+
     fn lists(&self, names: &Names, name: &str) -> bool {
         names
             .exact
@@ -212,6 +239,19 @@ impl NetworkRules {
             }
             _ => NetworkMatch::Allowed,
         }
+    }
+
+    /// As [`check`](Self::check), with the entry that decided: the first that matches, of the deny list if any does.
+    /// `None` when no entry did.
+    #[must_use]
+    pub fn deciding(&self, host: &str, scheme: &str) -> (NetworkMatch, Option<&DomainPattern>) {
+        let found = self.check(host, scheme);
+        let list = match (found, &self.allowed) {
+            (NetworkMatch::Blocked, _) => &self.blocked,
+            (NetworkMatch::Allowed, Some(allowed)) => allowed,
+            _ => return (found, None),
+        };
+        (found, list.iter().find(|entry| entry.matches_host(host)))
     }
 }
 

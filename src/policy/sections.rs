@@ -183,7 +183,6 @@ fn api(reader: &mut Reader, field: &Field<'_>) -> ApiRules {
         }
         _ => {}
     }
-    reader.not_enforced(&field.path, NOT_HERE);
     ApiRules { enabled, allowed }
 }
 
@@ -194,7 +193,9 @@ fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<ApiService> {
             "service_name" => name = Some(reader.entry(&entry).map(NamePattern::new)),
             "endpoints" => {
                 endpoints = Some(without_path(names(reader, &entry, Reader::entry)));
-                reader.not_enforced(&entry.path, "the service is allowed with every endpoint");
+                if endpoints.as_ref().is_some_and(Vec::is_empty) {
+                    reader.warn(&entry.path, "an empty list of endpoints allows none");
+                }
             }
             _ => reader.unknown(&entry, schema::SERVICE),
         }
@@ -231,6 +232,7 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<Limit> 
 }
 
 fn limits_of(reader: &mut Reader, field: &Field<'_>, scope: &LimitScope, limits: &mut Vec<Limit>) {
+    let mut own: Vec<(String, Limit)> = Vec::new();
     for entry in reader.mapping(field).unwrap_or_default() {
         let Some((_, unit, seconds)) = LIMITS.iter().find(|(key, ..)| *key == entry.key) else {
             let known: Vec<_> = LIMITS.iter().map(|(key, ..)| *key).collect();
@@ -243,13 +245,33 @@ fn limits_of(reader: &mut Reader, field: &Field<'_>, scope: &LimitScope, limits:
         if max == 0 {
             reader.warn(&entry.path, "0 allows nothing");
         }
-        limits.push(Limit {
+        let limit = Limit {
             scope: scope.clone(),
             unit: *unit,
             window: Duration::from_secs(*seconds),
             max,
-        });
+        };
+        own.push((entry.path.clone(), limit));
     }
+    for (path, limit) in &own {
+        let others = own.iter().map(|(_, other)| other);
+        if let Some(shorter) = others.clone().find(|shorter| never_reached(limit, shorter)) {
+            reader.warn(
+                path,
+                format!("never refuses anything: {shorter} allow no more"),
+            );
+        }
+    }
+    limits.extend(own.into_iter().map(|(_, limit)| limit));
+}
+
+/// Whether what a limit of a shorter window lets through in the longer one's is no more than that allows.
+fn never_reached(limit: &Limit, shorter: &Limit) -> bool {
+    let times = limit.window.as_secs().checked_div(shorter.window.as_secs());
+    let most = times.map(|times| times.saturating_mul(shorter.max));
+    limit.unit == shorter.unit
+        && limit.window > shorter.window
+        && most.is_some_and(|most| most <= limit.max)
 }
 
 /// An allow and a deny list, each entry with its path.

@@ -76,6 +76,8 @@ Enforced:
   tools: allowed web_search, files:read, calculator; blocked file_delete, env_set
   network: TLS required; allowed api.openai.com, *.wikipedia.org; blocked *.malware.net
   limits: 10 requests per minute
+Not restricted:
+  services
 Warnings:
   agent.toolsets.allowed_tools[1]: `files:read` is sent as `files_read` by some SDKs, which is another name: list both
 ";
@@ -118,6 +120,7 @@ Enforced:
 Not restricted:
   tools
   network
+  services
   limits
 ";
     assert!(out.starts_with(head), "{out}");
@@ -195,13 +198,14 @@ async fn json_says_the_same() {
         results[0],
         serde_json::json!({
             "kind": "model", "subject": "gpt-4o", "allowed": true, "rule": null, "message": null,
+            "decided_by": "`gpt-4o` in `allowed_models`",
         })
     );
     assert_eq!(
         results[1],
         serde_json::json!({
             "kind": "tool", "subject": "env_set", "allowed": false, "rule": "tool_blocked",
-            "message": "Tool env_set is blocked",
+            "message": "Tool env_set is blocked", "decided_by": "`env_set` in `blocked_tools`",
         })
     );
     assert_eq!(results[2]["rule"], "network_tls_required");
@@ -279,4 +283,80 @@ async fn a_policy_is_trusted_by_its_signature() {
     let output = run(&[&policy[..], &trust].concat(), &[]).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("the policy is not signed"));
+}
+
+#[tokio::test]
+async fn the_entry_that_decided_is_told_when_asked_for() {
+    let policy = "
+models: { allowed_models: [o3, gpt-4o*], blocked_models: [gpt-4o-audio*] }
+permissions:
+  network: { require_tls: true, blocked_domains: ['*.example'] }
+  api: { allowed_services: [{ service_name: openai, endpoints: [chat] }, { service_name: 'x*' }] }
+rate_limits:
+  per_agent: { requests_per_minute: 10, requests_per_hour: 600, requests_per_day: 10000 }
+";
+    let questions = [
+        &[
+            "--explain",
+            "--model",
+            "gpt-4o-mini",
+            "--model",
+            "gpt-4o-audio-1",
+            "--model",
+            "o1",
+        ][..],
+        &[
+            "--tool",
+            "bash",
+            "--domain",
+            "a.example",
+            "--domain",
+            "http://b",
+            "--domain",
+            "b",
+        ],
+        &[
+            "--service",
+            "openai",
+            "--service",
+            "xai",
+            "--service",
+            "azure",
+        ],
+    ];
+    let (code, out, err) = check(policy, &questions.concat()).await;
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    let expected = "Policy FILE, agent `default`
+Enforced:
+  models: allowed o3, gpt-4o*; blocked gpt-4o-audio*
+  network: TLS required; blocked *.example
+  services: allowed openai (chat), x*
+  limits: 10 requests per minute, 600 requests per hour, 10000 requests per day
+Not restricted:
+  tools
+Warnings:
+  rate_limits.per_agent.requests_per_hour: never refuses anything: 10 requests per minute allow no more
+
+gpt-4o-mini: ALLOWED
+  decided by `gpt-4o*` in `allowed_models`
+gpt-4o-audio-1: BLOCKED [model_blocked] Model gpt-4o-audio-1 is not allowed
+  decided by `gpt-4o-audio*` in `blocked_models`
+o1: BLOCKED [model_not_allowed] Model o1 is not in the allowlist
+  decided by `allowed_models`, of which no entry matches
+bash: ALLOWED
+  decided by no `allowed_tools`: whatever isn't blocked is allowed
+a.example: BLOCKED [network_blocked] Domain a.example is blocked by policy
+  decided by `*.example` in `blocked_domains`
+http://b: BLOCKED [network_tls_required] TLS is required for network requests
+  decided by `require_tls: true`
+b: ALLOWED
+  decided by no `allowed_domains`: whatever isn't blocked is allowed
+openai: ALLOWED
+  decided by `openai` in `allowed_services`
+xai: ALLOWED
+  decided by `x*` in `allowed_services`
+azure: BLOCKED [api_not_allowed] Service azure is not in the allowlist
+  decided by `allowed_services`, of which no entry matches
+";
+    assert_eq!(out, expected);
 }

@@ -1,6 +1,6 @@
 //! What keeps `serve` from starting: exit code 2, the reason on standard error, nothing printed.
 
-use crate::support::{Gateway, POLICY, policy_file, run, text};
+use crate::support::{CHAT_REQUEST, Gateway, POLICY, Upstream, chat, policy_file, run, text};
 
 async fn refused(policy: &str, args: &[&str], envs: &[(&str, &str)]) -> String {
     let policy = policy_file(policy);
@@ -192,4 +192,44 @@ async fn a_command_line_that_makes_no_sense() {
     ] {
         refused(POLICY, args, &[]).await;
     }
+}
+
+#[tokio::test]
+async fn an_upstream_must_be_a_service_that_the_policy_allows() {
+    let file = policy_file("permissions: {api: {allowed_services: [{service_name: openai}]}}");
+    let path = file.path().to_str().unwrap();
+    let serve = [
+        "serve",
+        "--policy",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+        "--upstream",
+    ];
+    for (upstream, why) in [
+        (
+            "http://127.0.0.1:1",
+            "the policy restricts services, and the upstream 127.0.0.1 is no known one: say which it is by --service-host SERVICE=127.0.0.1",
+        ),
+        (
+            "https://api.groq.com",
+            "the policy forbids the upstream api.groq.com: [api_not_allowed] Service groq is not in the allowlist",
+        ),
+    ] {
+        let output = run(&[&serve[..], &[upstream]].concat(), &[]).await;
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            text(&output.stderr).contains(why),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    let upstream = Upstream::chat().await;
+    let policy =
+        "permissions: {api: {allowed_services: [{service_name: openai, endpoints: [chat]}]}}";
+    let named = ["--service-host", "openai=127.0.0.1"];
+    let gateway = Gateway::start_with(policy, &upstream.url(), &named, &[]).await;
+    assert_eq!(gateway.send(chat(), CHAT_REQUEST).await.status(), 200);
+    let models = http::Request::get("/v1/models");
+    assert_eq!(gateway.send(models, "").await.error().1, "api_not_allowed");
 }

@@ -3,7 +3,10 @@
 use std::{fmt::Display, process::ExitCode, str::FromStr};
 
 use serde_json::{Value, json};
-use tower_sekuire::{NameRules, NetworkRules, Policy, PolicyEnforcer, PolicyViolation, RateLimit};
+use tower_sekuire::{
+    ApiMatch, ApiRules, NameMatch, NameRules, NetworkMatch, NetworkRules, Policy, PolicyEnforcer,
+    PolicyViolation, RateLimit,
+};
 
 use crate::cli::CheckArgs;
 
@@ -22,6 +25,7 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
         file: args.policy.policy.display().to_string(),
         policy: enforcer.policy(),
         answers: &answers,
+        explain: args.explain,
     };
     let text = if args.json {
         format!("{:#}\n", report.json())
@@ -69,6 +73,8 @@ struct Answer {
     kind: &'static str,
     subject: String,
     verdict: Result<(), PolicyViolation>,
+    /// What of the policy decided; not of limits, which the message names.
+    decided_by: Option<String>,
 }
 
 impl Answer {
@@ -77,35 +83,107 @@ impl Answer {
     }
 }
 
-/// Asks in the order models, tools, domains, requests. The first three don't spend the limits.
+/// Asks in the order models, tools, domains, services, requests. All but the last don't spend the limits.
 fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
+    let policy = enforcer.policy();
     let models = args.models.iter().map(|model| Answer {
         kind: "model",
         subject: model.clone(),
         verdict: enforcer.enforce_model(model),
+        decided_by: Some(decided_name(policy.models(), "models", model)),
     });
     let tools = args.tools.iter().map(|tool| Answer {
         kind: "tool",
         subject: tool.clone(),
         verdict: enforcer.enforce_tool(tool),
+        decided_by: Some(decided_name(policy.tools(), "tools", tool)),
     });
     let domains = args.domains.iter().map(|question| Answer {
         kind: "domain",
         subject: question.asked.clone(),
         verdict: enforcer.enforce_network(&question.domain, question.protocol),
+        decided_by: Some(decided_domain(policy.network(), question)),
+    });
+    let services = args.services.iter().map(|service| Answer {
+        kind: "service",
+        subject: service.clone(),
+        verdict: enforcer.enforce_api(service),
+        decided_by: Some(decided_service(policy.api(), service)),
     });
     let requests = (1..=args.requests).map(|number| Answer {
         kind: "request",
         subject: format!("Request {number}"),
         verdict: enforcer.enforce_rate_limit(RateLimit::Request),
+        decided_by: None,
     });
-    models.chain(tools).chain(domains).chain(requests).collect()
+    let questions = models.chain(tools).chain(domains).chain(services);
+    questions.chain(requests).collect()
+}
+
+/// The entry of a list that decided, or what decided without one.
+fn decided_name(rules: &NameRules, noun: &str, name: &str) -> String {
+    match rules.deciding(name) {
+        (NameMatch::Blocked, Some(entry)) => format!("`{entry}` in `blocked_{noun}`"),
+        (NameMatch::Allowed, Some(entry)) => format!("`{entry}` in `allowed_{noun}`"),
+        (NameMatch::Allowed, None) => {
+            format!("no `allowed_{noun}`: whatever isn't blocked is allowed")
+        }
+        _ => format!("`allowed_{noun}`, of which no entry matches"),
+    }
+}
+
+fn decided_domain(rules: Option<&NetworkRules>, question: &DomainQuestion) -> String {
+    let Some(rules) = rules else {
+        return "no `permissions.network`: every host is allowed".to_owned();
+    };
+    match rules.deciding(&question.domain, question.protocol) {
+        (NetworkMatch::Disabled, _) => "`enabled: false`".to_owned(),
+        (NetworkMatch::TlsRequired, _) => "`require_tls: true`".to_owned(),
+        (NetworkMatch::Blocked, Some(entry)) => format!("`{entry}` in `blocked_domains`"),
+        (NetworkMatch::Allowed, Some(entry)) => format!("`{entry}` in `allowed_domains`"),
+        (NetworkMatch::Allowed, None) => {
+            "no `allowed_domains`: whatever isn't blocked is allowed".to_owned()
+        }
+        (NetworkMatch::NotListed, _) => "`allowed_domains`, of which no entry matches".to_owned(),
+        _ => "how the host is spelled".to_owned(),
+    }
+}
+
+fn decided_service(rules: Option<&ApiRules>, service: &str) -> String {
+    let Some(rules) = rules else {
+        return "no `permissions.api`: every service is allowed".to_owned();
+    };
+    let mut entries = rules.allowed().unwrap_or_default().iter();
+    let entry = entries.find(|entry| entry.name().matches(service));
+    match (rules.check(service), entry) {
+        (ApiMatch::Disabled, _) => "`enabled: false`".to_owned(),
+        (ApiMatch::Allowed, Some(entry)) => format!("`{entry}` in `allowed_services`"),
+        (ApiMatch::Allowed, None) => "no `allowed_services`: every service is allowed".to_owned(),
+        _ => "`allowed_services`, of which no entry matches".to_owned(),
+    }
+}
+
+fn service_rules(rules: &ApiRules) -> String {
+    if !rules.enabled() {
+        return "off".to_owned();
+    }
+    let services = rules.allowed().unwrap_or_default().iter();
+    let services = services.map(|service| match service.endpoints() {
+        None => service.to_string(),
+        Some(endpoints) => format!("{service} ({})", joined(endpoints)),
+    });
+    let services: Vec<_> = services.collect();
+    if services.is_empty() {
+        return "none allowed".to_owned();
+    }
+    format!("allowed {}", services.join(", "))
 }
 
 struct Report<'a> {
     file: String,
     policy: &'a Policy,
     answers: &'a [Answer],
+    explain: bool,
 }
 
 impl Report<'_> {
@@ -127,6 +205,10 @@ impl Report<'_> {
                 enforced.push(format!("network: {}", rules.join("; ")));
             }
             _ => open.push("network".to_owned()),
+        }
+        match policy.api().filter(|rules| rules.is_restricted()) {
+            Some(rules) => enforced.push(format!("services: {}", service_rules(rules))),
+            None => open.push("services".to_owned()),
         }
         if policy.limits().is_empty() {
             open.push("limits".to_owned());
@@ -153,10 +235,10 @@ impl Report<'_> {
         if !self.answers.is_empty() {
             text.push('\n');
         }
-        for Answer {
-            subject, verdict, ..
-        } in self.answers
-        {
+        for answer in self.answers {
+            let Answer {
+                subject, verdict, ..
+            } = answer;
             let line = match verdict {
                 Ok(()) => format!("{subject}: ALLOWED\n"),
                 Err(violation) => format!(
@@ -166,6 +248,11 @@ impl Report<'_> {
                 ),
             };
             text.push_str(&line);
+            if self.explain
+                && let Some(decided_by) = &answer.decided_by
+            {
+                text.push_str(&format!("  decided by {decided_by}\n"));
+            }
         }
         text
     }
@@ -196,6 +283,17 @@ impl Report<'_> {
                 "blocked": texts(rules.blocked()),
             })
         });
+        let services = policy.api().map(|rules| {
+            json!({
+                "enabled": rules.enabled(),
+                "allowed": rules.allowed().map(|services| {
+                    services.iter().map(|service| json!({
+                        "service": service.to_string(),
+                        "endpoints": service.endpoints().map(texts),
+                    })).collect::<Vec<_>>()
+                }),
+            })
+        });
         let results: Vec<Value> = self
             .answers
             .iter()
@@ -204,6 +302,7 @@ impl Report<'_> {
                      kind,
                      subject,
                      verdict,
+                     decided_by,
                  }| {
                     let violation = verdict.as_ref().err();
                     json!({
@@ -212,6 +311,7 @@ impl Report<'_> {
                         "allowed": violation.is_none(),
                         "rule": violation.map(|violation| violation.rule().as_str()),
                         "message": violation.map(PolicyViolation::message),
+                        "decided_by": decided_by,
                     })
                 },
             )
@@ -223,6 +323,7 @@ impl Report<'_> {
             "models": names(policy.models()),
             "tools": names(policy.tools()),
             "network": network,
+            "services": services,
             "limits": texts(policy.limits()),
             "unenforced": texts(policy.unenforced()),
             "warnings": texts(policy.warnings()),

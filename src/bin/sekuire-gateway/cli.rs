@@ -103,6 +103,9 @@ pub(crate) struct ServeArgs {
     /// that it may stand for.
     #[arg(long = "mcp-server", value_name = "LABEL=HOST")]
     pub(crate) mcp_servers: Vec<McpServer>,
+    /// Say which service a host is, for a policy that restricts services (`permissions.api`).
+    #[arg(long = "service-host", value_name = "SERVICE=HOST")]
+    pub(crate) service_hosts: Vec<ServiceHost>,
     /// Refuse conversations that name a tool that isn't allowed, as history too.
     #[arg(long)]
     pub(crate) strict_history: bool,
@@ -210,11 +213,35 @@ impl FromStr for McpServer {
     }
 }
 
+/// A `--service-host`: a service, and a host that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceHost {
+    pub(crate) service: String,
+    pub(crate) host: String,
+}
+
+impl FromStr for ServiceHost {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = text.split_once('=');
+        let named = split.filter(|(service, _)| !service.is_empty());
+        let (service, host) = named.ok_or("expected SERVICE=HOST")?;
+        match HostPort::parse(host) {
+            Some(place) if place.port.is_none() => Ok(Self {
+                service: service.to_owned(),
+                host: host.to_owned(),
+            }),
+            _ => Err("after the service: expected a host, without scheme or port"),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// Ask whether this model may be used. May be given several times, as the next two.
+    /// Ask whether this model may be used. May be given several times, as the next three.
     #[arg(long = "model", value_name = "MODEL")]
     pub(crate) models: Vec<String>,
     /// Ask whether this tool may be used.
@@ -223,9 +250,15 @@ pub(crate) struct CheckArgs {
     /// Ask whether this host may be reached: over https, or over http when written `http://HOST`.
     #[arg(long = "domain", value_name = "DOMAIN")]
     pub(crate) domains: Vec<DomainQuestion>,
+    /// Ask whether this service may be called, named as in `permissions.api`.
+    #[arg(long = "service", value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
     /// Ask how many of this many requests, all made now, the limits let through.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) requests: u32,
+    /// Say with each answer which entry of the policy decided.
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Print one JSON document instead of lines.
     #[arg(long)]
     pub(crate) json: bool,

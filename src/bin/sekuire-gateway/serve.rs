@@ -21,14 +21,14 @@ use tokio::{
     sync::Semaphore,
 };
 use tower::{Layer, Service};
-use tower_sekuire::{BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLayer};
+use tower_sekuire::{ApiRules, BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLayer};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     admin::{self, Admin},
     agents::{AgentHeader, Agents},
     body::ProxyBody,
-    cli::{EndpointName, ModeArg, ServeArgs},
+    cli::{EndpointName, ModeArg, ServeArgs, ServiceHost},
     client::upstream_client,
     door::Door,
     headers::Credential,
@@ -114,6 +114,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
 
     let layer = layer(enforcer, &args, &upstream);
+    known_service(&layer, &upstream, args.mode)?;
     if let Some((listener, address)) = admin {
         tracing::info!("admin listening on http://{address}");
         let admin = Admin {
@@ -249,6 +250,33 @@ fn governed_upstream(
     Ok(enforcer.mode(mode.into()))
 }
 
+/// Says early what every request would be refused for: the upstream is no service that the policy allows.
+fn known_service(
+    layer: &SekuireLayer,
+    upstream: &Upstream,
+    mode: ModeArg,
+) -> Result<(), StartError> {
+    let policy = layer.enforcer().policy();
+    if !policy.api().is_some_and(ApiRules::is_restricted) {
+        return Ok(());
+    }
+    let host = upstream.host();
+    let what = match layer.service_of(host) {
+        None => format!(
+            "the policy restricts services, and the upstream {host} is no known one: say which it is by --service-host SERVICE={host}"
+        ),
+        Some(service) => match PolicyEnforcer::new(policy.clone()).enforce_api(service) {
+            Ok(()) => return Ok(()),
+            Err(violation) => format!("the policy forbids the upstream {host}: {violation}"),
+        },
+    };
+    if mode == ModeArg::Block {
+        return Err(StartError(what));
+    }
+    tracing::warn!("{what}");
+    Ok(())
+}
+
 /// The layer over the upstream's client, with everything that the flags open or close.
 fn layer(enforcer: PolicyEnforcer, args: &ServeArgs, upstream: &Upstream) -> SekuireLayer {
     let mut layer = SekuireLayer::from_enforcer(enforcer)
@@ -272,6 +300,9 @@ fn layer(enforcer: PolicyEnforcer, args: &ServeArgs, upstream: &Upstream) -> Sek
     }
     for id in &args.open_stored {
         layer = layer.open_stored(id.as_str());
+    }
+    for ServiceHost { service, host } in &args.service_hosts {
+        layer = layer.service_hosts(service, [host]);
     }
     for server in &args.mcp_servers {
         layer = layer.mcp_server(server.label.as_str(), server.host.as_str());
