@@ -15,6 +15,7 @@ mod error;
 mod filesystem;
 #[cfg(feature = "signed")]
 mod identity;
+mod json_schema;
 mod loader;
 mod pattern;
 mod reader;

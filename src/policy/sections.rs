@@ -395,7 +395,7 @@ fn without_path<P>(list: Vec<(String, P)>) -> Vec<P> {
     list.into_iter().map(|(_, entry)| entry).collect()
 }
 
-const LIMITS: &[(&str, LimitUnit, u64)] = &[
+pub(super) const LIMITS: &[(&str, LimitUnit, u64)] = &[
     ("requests_per_minute", LimitUnit::Requests, 60),
     ("requests_per_hour", LimitUnit::Requests, 3_600),
     ("requests_per_day", LimitUnit::Requests, 86_400),

@@ -360,3 +360,10 @@ azure: BLOCKED [api_not_allowed] Service azure is not in the allowlist
 ";
     assert_eq!(out, expected);
 }
+
+#[tokio::test]
+async fn the_schema_is_printed() {
+    let output = run(&["schema"], &[]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), tower_sekuire::Policy::json_schema());
+}

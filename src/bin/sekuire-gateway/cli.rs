@@ -32,6 +32,8 @@ pub(crate) enum Command {
     /// Exits with 0 when everything asked is allowed, 1 when something is blocked, 2 when the
     /// policy can't be loaded.
     Check(CheckArgs),
+    /// Print the policy file's JSON Schema, for editors that complete and check it.
+    Schema,
     /// Print the form in which the file of --agent-tokens keeps the token on standard input.
     HashToken,
 }

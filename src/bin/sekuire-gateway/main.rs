@@ -40,6 +40,10 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(&args),
+        Command::Schema => match print(&tower_sekuire::Policy::json_schema()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse_to_run(&error),
+        },
         Command::HashToken => tokens::run(),
     }
 }
