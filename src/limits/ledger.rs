@@ -13,8 +13,13 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, sekuire_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+
+#[cfg(all(test, sekuire_loom))]
+use loom::sync::{Mutex, MutexGuard};
 
 use super::window::Window;
 

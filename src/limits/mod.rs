@@ -14,6 +14,8 @@
 
 mod clock;
 mod ledger;
+#[cfg(all(test, sekuire_loom))]
+mod loom;
 #[cfg(feature = "redis")]
 mod redis;
 mod store;

@@ -15,6 +15,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -836,6 +837,78 @@ if (SLOW) {
     },
     75_000,
   );
+}
+
+// A provider that tells a stream's usage to those who ask, as OpenAI's API does; `nulls` as well on every other chunk.
+async function usageProvider(nulls) {
+  const asked = [];
+  const server = http.createServer(async (req, res) => {
+    let text = '';
+    for await (const piece of req.setEncoding('utf8')) text += piece;
+    const wants = JSON.parse(text).stream_options?.include_usage === true;
+    asked.push(wants);
+    const chunk = { ...FIXED, object: 'chat.completion.chunk', model: 'gpt-4o-mini' };
+    const choice = (delta, finish_reason = null) => ({ ...chunk, choices: [{ index: 0, delta, finish_reason }] });
+    const chunks = [choice({ role: 'assistant', content: '' }), choice({ content: PROVIDER_TEXT }), choice({}, 'stop')];
+    if (wants && nulls) for (const each of chunks) each.usage = null;
+    const usage = { prompt_tokens: 5, completion_tokens: 11, total_tokens: 16 };
+    if (wants) chunks.push({ ...chunk, choices: [], usage });
+    res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+    for (const each of chunks) {
+      res.write(`data: ${JSON.stringify(each)}\n\n`);
+      await sleep(2);
+    }
+    res.end('data: [DONE]\n\n');
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { asked, url: `http://127.0.0.1:${server.address().port}`, end: () => server.close() };
+}
+
+for (const nulls of [false, true]) {
+  const name = `openai streaming under a token limit, ${nulls ? 'usage null on each chunk' : 'usage on the last chunk alone'}`;
+  test(`${name}: a client gets the usage it asked for, and no more`, async () => {
+    const policy = path.join(policies, 'conformance-tokens.yml');
+    writeFileSync(policy, 'rate_limits: { per_agent: { tokens_per_day: 1000000 } }\n');
+    const provider = await usageProvider(nulls);
+    const limited = await Gateway.start(policy, provider.url);
+    try {
+      const stream = async (origin, stream_options) => {
+        let bytes = '';
+        const client = newClient(origin, {
+          fetch: async (...args) => {
+            const response = await fetch(...args);
+            const [kept, copied] = response.body.tee();
+            bytes = new Response(copied).text();
+            return new Response(kept, response);
+          },
+        });
+        const chunks = [];
+        const request = { model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'say something' }], stream: true };
+        if (stream_options !== undefined) request.stream_options = stream_options;
+        for await (const chunk of await client.chat.completions.create(request)) chunks.push(chunk);
+        return { chunks, bytes: await bytes };
+      };
+      for (const options of [undefined, null, {}, { include_usage: false }, { include_usage: true }]) {
+        const wants = options?.include_usage === true;
+        const direct = await stream(provider.url, options);
+        const governed = await stream(limited.url, options);
+        assert.deepEqual(provider.asked.splice(0), [wants, true], 'the provider is asked for usage');
+        if (wants || !nulls) {
+          assert.equal(governed.bytes, direct.bytes);
+        } else {
+          // What the provider writes into every chunk stays: no byte of an allowed event is changed.
+          const plain = governed.bytes.replaceAll(',"usage":null', '');
+          assert.equal(plain, direct.bytes);
+          assert.notEqual(plain, governed.bytes);
+        }
+        assert.equal(governed.chunks.length, wants ? 4 : 3);
+        assert.equal(governed.chunks.some((chunk) => chunk.usage), wants);
+      }
+    } finally {
+      limited.kill();
+      provider.end();
+    }
+  });
 }
 
 // Last, because it ends the gateway that the cases above share.

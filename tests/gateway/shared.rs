@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use http::Request;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::redis_server::Server;
 use crate::support::{
-    Answer, CHAT_REQUEST, Gateway, POLICY, Upstream, chat, policy_file, run, soon, text, whole,
+    Answer, CHAT_ANSWER, CHAT_REQUEST, Gateway, POLICY, Upstream, chat, policy_file, run, soon,
+    text, whole,
 };
 
 async fn gateway(limits: &str, upstream: &Upstream, redis: &str, flags: &[&str]) -> Gateway {
@@ -148,6 +150,65 @@ async fn a_thousand_calls_come_out_even() {
     };
     let settled = tokio::time::timeout(Duration::from_secs(15), settled).await;
     assert!(settled.is_ok(), "{spent} {:?}", counted(&gateways[1]).await);
+}
+
+/// Clients that go away before their answer, at any moment, while others stay.
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn calls_that_are_given_up_leave_nothing_reserved() {
+    const MAX: u64 = 50_000;
+    let server = Server::start();
+    let upstream = Upstream::streaming(|request| {
+        Box::pin(async move {
+            request.into_body().collect().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer = http::Response::builder().header("content-type", "application/json");
+            answer.body(whole(CHAT_ANSWER)).unwrap()
+        })
+    })
+    .await;
+    let limits = format!("{{ global: {{ tokens_per_day: {MAX} }} }}");
+    let flags = [
+        "--default-output-tokens",
+        "700",
+        "--redis-timeout-ms",
+        "10000",
+    ];
+    let gateways = [
+        gateway(&limits, &upstream, &server.url(), &flags).await,
+        gateway(&limits, &upstream, &server.url(), &flags).await,
+    ];
+    let calls = (0..400_u64).map(|number| {
+        let gateway = &gateways[usize::from(number % 2 == 0)];
+        async move {
+            tokio::time::sleep(Duration::from_millis(number)).await;
+            let mut client = gateway.connect().await;
+            let answer = client.send(chat().body(whole(CHAT_REQUEST)).unwrap());
+            if number % 3 == 0 {
+                let soon = Duration::from_millis(number % 40);
+                return u64::from(tokio::time::timeout(soon, answer).await.is_ok());
+            }
+            match answer.await.whole().await.status() {
+                200 => 3,
+                429 => 0,
+                other => panic!("{other}"),
+            }
+        }
+    });
+    let least: u64 = futures_util::future::join_all(calls).await.iter().sum();
+    let idle = async {
+        loop {
+            let (used, reserved) = counted(&gateways[0]).await.unwrap();
+            assert!(used + reserved <= MAX);
+            if reserved == 0 {
+                return used;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let used = soon("settlements", idle).await;
+    // Those that were given up cost their prompt at least, and no answer was longer than three tokens.
+    assert!(used >= least && used <= 400 * 24, "{used} {least}");
 }
 
 #[tokio::test]
