@@ -186,6 +186,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             limits: limits.unwrap_or_default(),
             unenforced: Vec::new(),
             warnings: Vec::new(),
+            translated: Vec::new(),
             #[cfg(feature = "signed")]
             envelope: None,
         },

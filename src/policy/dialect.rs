@@ -1,7 +1,8 @@
 //! What other forms of policy call things, and what to write here instead.
 //!
 //! None of them is read: half of a policy understood would be worse than none.
-//! The table exists so that a person who brings one is told, key by key.
+//! The table exists so that a person who brings one is told, key by key. What Sekuire
+//! itself writes in other ways is read, see `translate`.
 
 /// A key by which another form of policy is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,26 +63,15 @@ const STATEMENTS: Foreign = Foreign::Key(
 );
 
 const FOREIGN: &[(&str, Foreign)] = &[
-    ("models.denied_models", BLOCKED_MODELS),
     ("models.allowed", ALLOWED_MODELS),
     ("models.blocked", BLOCKED_MODELS),
     ("models.denied", BLOCKED_MODELS),
-    ("toolsets.denied_tools", BLOCKED_TOOLS),
     ("toolsets.allowed", ALLOWED_TOOLS),
     ("toolsets.blocked", BLOCKED_TOOLS),
     ("toolsets.denied", BLOCKED_TOOLS),
-    ("agent.capabilities.allowed_tools", ALLOWED_TOOLS),
-    ("agent.capabilities.denied_tools", BLOCKED_TOOLS),
-    ("agent.capabilities.blocked_tools", BLOCKED_TOOLS),
-    ("capabilities.allowed_tools", ALLOWED_TOOLS),
-    ("capabilities.denied_tools", BLOCKED_TOOLS),
-    ("capabilities.blocked_tools", BLOCKED_TOOLS),
     ("agent.allowed_models", ALLOWED_MODELS),
     ("agent.blocked_models", BLOCKED_MODELS),
     ("agent.denied_models", BLOCKED_MODELS),
-    ("agent.allowed_tools", ALLOWED_TOOLS),
-    ("agent.blocked_tools", BLOCKED_TOOLS),
-    ("agent.denied_tools", BLOCKED_TOOLS),
     ("agent.network", Foreign::Section),
     ("agent.network.allow", ALLOWED_DOMAINS),
     ("agent.network.block", BLOCKED_DOMAINS),
@@ -98,8 +88,6 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("network.block", BLOCKED_DOMAINS),
     ("network.allowed_domains", ALLOWED_DOMAINS),
     ("network.blocked_domains", BLOCKED_DOMAINS),
-    ("permissions.network.allowed_hosts", ALLOWED_DOMAINS),
-    ("permissions.network.blocked_hosts", BLOCKED_DOMAINS),
     ("permissions.network.allow", ALLOWED_DOMAINS),
     ("permissions.network.block", BLOCKED_DOMAINS),
     ("permissions.network.default_deny", DENY_BY_DEFAULT),
@@ -117,13 +105,7 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("permissions.tools.enforce_whitelist", ALLOWED_TOOLS),
     ("permissions.content", Foreign::Section),
     ("rate_limits.requests", Foreign::Section),
-    ("rate_limits.requests.max_per_minute", REQUESTS_PER_MINUTE),
-    ("rate_limits.requests.max_per_hour", REQUESTS_PER_HOUR),
-    ("rate_limits.requests.max_per_day", REQUESTS_PER_DAY),
     ("rate_limits.tokens", Foreign::Section),
-    ("rate_limits.tokens.max_per_minute", TOKENS_PER_MINUTE),
-    ("rate_limits.tokens.max_per_hour", TOKENS_PER_HOUR),
-    ("rate_limits.tokens.max_per_day", TOKENS_PER_DAY),
     ("rate_limits.requests_per_minute", REQUESTS_PER_MINUTE),
     ("rate_limits.requests_per_hour", REQUESTS_PER_HOUR),
     ("rate_limits.requests_per_day", REQUESTS_PER_DAY),
@@ -132,33 +114,10 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("rate_limits.tokens_per_day", TOKENS_PER_DAY),
     ("policy", Foreign::Section),
     ("policy.models", Foreign::Section),
-    ("policy.models.allowed", ALLOWED_MODELS),
-    ("policy.models.blocked", BLOCKED_MODELS),
-    ("policy.models.denied", BLOCKED_MODELS),
     ("policy.tools", Foreign::Section),
-    ("policy.tools.allowed", ALLOWED_TOOLS),
-    ("policy.tools.blocked", BLOCKED_TOOLS),
-    ("policy.tools.denied", BLOCKED_TOOLS),
     ("policy.network", Foreign::Section),
-    ("policy.network.allowed_domains", ALLOWED_DOMAINS),
-    ("policy.network.blocked_domains", BLOCKED_DOMAINS),
     ("policy.network.deny_all_other", DENY_BY_DEFAULT),
     ("policy.rate_limits", Foreign::Section),
-    (
-        "policy.rate_limits.max_requests_per_minute",
-        REQUESTS_PER_MINUTE,
-    ),
-    (
-        "policy.rate_limits.max_requests_per_hour",
-        REQUESTS_PER_HOUR,
-    ),
-    ("policy.rate_limits.max_requests_per_day", REQUESTS_PER_DAY),
-    (
-        "policy.rate_limits.max_tokens_per_minute",
-        TOKENS_PER_MINUTE,
-    ),
-    ("policy.rate_limits.max_tokens_per_hour", TOKENS_PER_HOUR),
-    ("policy.rate_limits.max_tokens_per_day", TOKENS_PER_DAY),
     ("Version", STATEMENTS),
     ("Statement", STATEMENTS),
     ("ResourceLimits", STATEMENTS),
@@ -173,10 +132,10 @@ mod tests {
     #[test]
     fn models_and_toolsets_are_looked_up_in_both_places() {
         let help = Foreign::Key("write `blocked_models` under `agent.models`");
-        assert_eq!(foreign("models.denied_models"), Some(help));
-        assert_eq!(foreign("agent.models.denied_models"), Some(help));
-        assert!(foreign("agent.tools.denied_tools").is_some());
-        assert!(foreign("tools.denied_tools").is_some());
+        assert_eq!(foreign("models.denied"), Some(help));
+        assert_eq!(foreign("agent.models.denied"), Some(help));
+        assert!(foreign("agent.tools.denied").is_some());
+        assert!(foreign("tools.denied").is_some());
         assert_eq!(foreign("agent.models.allowed_models"), None);
     }
 }

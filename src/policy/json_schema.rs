@@ -11,7 +11,7 @@ use super::sections::LIMITS;
 
 impl Policy {
     /// The policy file as a JSON Schema (draft 2020-12), as text: what `sekuire-gateway schema` prints. Every policy that
-    /// loads is valid under it; the loader's own report says more.
+    /// loads is valid under it, unless some of it was [translated](Policy::translated); the loader's own report says more.
     #[must_use]
     pub fn json_schema() -> String {
         format!("{:#}\n", document())

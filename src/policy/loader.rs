@@ -8,6 +8,7 @@ use std::path::Path;
 use super::compile::{self, Categories};
 use super::document::{self, Format, Node, Value};
 use super::error::{Draft, PolicyError, shown};
+use super::translate::translate;
 use super::{Policy, pattern::NamePattern};
 
 /// Loads a [`Policy`] with choices that the file can't make.
@@ -112,15 +113,17 @@ impl PolicyLoader {
         named: &dyn Fn(PolicyError) -> PolicyError,
     ) -> Result<Policy, PolicyError> {
         let refused = |problems| named(PolicyError::new(problems, text, format));
-        let root = document::parse(text, format).map_err(|draft| refused(vec![draft]))?;
+        let mut root = document::parse(text, format).map_err(|draft| refused(vec![draft]))?;
         // What nobody vouches for is not read any further.
         #[cfg(feature = "signed")]
         let envelope = match &self.trust {
             Some(trust) => Some(trust.verify(&root).map_err(refused)?),
             None => None,
         };
+        let translated = translate(&mut root);
         let mut rules = compile::compile(&root, self.agent.as_deref(), self.accept_unenforced)
             .map_err(refused)?;
+        rules.inner.translated = translated;
         #[cfg(feature = "signed")]
         if let Some(envelope) = envelope {
             rules.verified(envelope);

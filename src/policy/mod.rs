@@ -25,6 +25,7 @@ mod schema;
 mod sections;
 #[cfg(feature = "signed")]
 mod signed;
+mod translate;
 
 use std::fmt;
 use std::path::Path;
@@ -85,6 +86,7 @@ struct Inner {
     limits: Vec<Limit>,
     unenforced: Vec<Notice>,
     warnings: Vec<Notice>,
+    translated: Vec<Notice>,
     #[cfg(feature = "signed")]
     envelope: Option<Envelope>,
 }
@@ -124,6 +126,23 @@ impl Policy {
     /// ```
     pub fn from_yaml(text: &str) -> Result<Self, PolicyError> {
         Self::loader().from_yaml(text)
+    }
+
+    /// What was written as another of Sekuire's dialects has it, and what it was read as. Empty for a policy in the form
+    /// that the documents describe.
+    ///
+    /// ```
+    /// # use tower_sekuire::Policy;
+    /// let policy = Policy::from_yaml("permissions: {network: {allowed_hosts: [api.openai.com]}}")?;
+    /// assert_eq!(
+    ///     policy.translated()[0].to_string(),
+    ///     "permissions.network.allowed_hosts: read as `allowed_domains`, as Sekuire's workspace agent writes it"
+    /// );
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn translated(&self) -> &[Notice] {
+        &self.inner.translated
     }
 
     /// Reads a policy written in JSON: the rules themselves, or an envelope that

@@ -398,7 +398,7 @@ impl Reader {
 
     /// A section of another dialect: its keys are named one by one.
     fn unknown_section(&mut self, field: &Field<'_>, known: &[&str]) {
-        let before = self.problems.len();
+        let before = (self.problems.len(), self.unenforced.len());
         if let Value::Map(_) = field.node.value
             && let Some(entries) = self.mapping(field)
         {
@@ -416,7 +416,7 @@ impl Reader {
                 }
             }
         }
-        if self.problems.len() == before {
+        if (self.problems.len(), self.unenforced.len()) == before {
             self.key_problem(
                 field,
                 "belongs to another form of policy, not read here",

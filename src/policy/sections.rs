@@ -302,6 +302,12 @@ impl<P: std::fmt::Display> Lists<P> {
                 if !seen.insert(entry.to_string()) {
                     reader.warn(path, format!("`{entry}` is listed twice"));
                 }
+                if entry.to_string().contains("${") {
+                    reader.warn(
+                        path,
+                        format!("`{entry}` is compared as it is: variables are not expanded here"),
+                    );
+                }
             }
         }
         if allowed.len().saturating_mul(self.blocked.len()) > MAX_COMPARED {

@@ -230,6 +230,7 @@ impl Report<'_> {
         }
         section(&mut text, "Enforced", &enforced);
         section(&mut text, "Not restricted", &open);
+        section(&mut text, "Translated", policy.translated());
         section(&mut text, "Not enforced", policy.unenforced());
         section(&mut text, "Warnings", policy.warnings());
         if !self.answers.is_empty() {
@@ -325,6 +326,7 @@ impl Report<'_> {
             "network": network,
             "services": services,
             "limits": texts(policy.limits()),
+            "translated": texts(policy.translated()),
             "unenforced": texts(policy.unenforced()),
             "warnings": texts(policy.warnings()),
             "results": results,

@@ -217,6 +217,9 @@ fn announce(policy: &Policy, mode: ModeArg) {
     for notice in policy.warnings() {
         tracing::warn!("{notice}");
     }
+    for notice in policy.translated() {
+        tracing::info!("translated: {notice}");
+    }
     for notice in policy.unenforced() {
         tracing::info!("not enforced: {notice}");
     }
