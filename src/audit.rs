@@ -85,6 +85,8 @@ pub struct Decision<'a> {
     pub verdict: Verdict,
     /// Whose policy decided.
     pub agent: &'a str,
+    /// The id by which Sekuire knows the policy's agent, where the policy states one.
+    pub sekuire_id: Option<&'a str>,
     /// Method and path below the base, with `{}` for what varies: `POST /chat/completions`. Empty when the call is
     /// on no known endpoint.
     pub endpoint: &'a str,
@@ -118,6 +120,7 @@ impl Decision<'_> {
                     phase = match self.phase { Phase::Request => "request", Phase::End => "end" },
                     verdict = self.verdict.as_str(),
                     agent = self.agent,
+                    sekuire_id = self.sekuire_id,
                     endpoint = self.endpoint,
                     model = self.model.map(|model| crate::violation::shown(model)).as_deref(),
                     tools = %Names(self.tools),

@@ -853,6 +853,7 @@ impl Exchange {
             phase,
             verdict,
             agent: self.agent(),
+            sekuire_id: enforcer.policy().sekuire_id(),
             endpoint: name.unwrap_or_default(),
             model: self.model.as_deref(),
             tools: &self.tools,

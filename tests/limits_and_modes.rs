@@ -755,3 +755,26 @@ fn every_call_is_told_at_its_start_and_at_its_end() {
         )
     );
 }
+
+#[test]
+fn every_decision_tells_the_id_that_sekuire_gave_the_agent() {
+    for (id, told) in [
+        ("agent: { sekuire_id: a1 }", "sekuire_id: Some(\"a1\")"),
+        ("x-none: 1", "sekuire_id: None"),
+    ] {
+        let stand = Stand::yaml(&format!("models: {{ allowed_models: [gpt-4o] }}\n{id}"));
+        let outcome = stand.call(
+            &Upstream::json("{}"),
+            request(r#"{"model":"gpt-4o","messages":[]}"#),
+        );
+        assert!(outcome.error.is_none());
+        let decisions = stand.told();
+        assert_eq!(decisions.len(), 2);
+        assert!(
+            decisions
+                .iter()
+                .all(|decision| decision.debug.contains(told)),
+            "{id}"
+        );
+    }
+}

@@ -845,6 +845,33 @@ mod refusals {
     }
 
     #[test]
+    fn the_id_that_sekuire_gave_an_agent_is_kept() {
+        for (text, id) in [
+            (
+                "agent: {sekuire_id: a1, models: {}}\nidentity: {sekuire_id: b2}",
+                Some("a1"),
+            ),
+            (
+                "identity: {sekuire_id: b2}\nproject: {sekuire_id: c3}\nmodels: {}",
+                Some("b2"),
+            ),
+            (
+                "project: {sekuire_id: c3}\nidentity: {sekuire_id: b2}\nmodels: {}",
+                Some("b2"),
+            ),
+            ("project: {sekuire_id: c3}\nmodels: {}", Some("c3")),
+            ("agents: {x: {sekuire_id: a1, models: {}}}", Some("a1")),
+            // As templates leave it.
+            ("identity: {sekuire_id: ''}\nmodels: {}", None),
+            ("identity: {sekuire_id: null}\nmodels: {}", None),
+            ("identity: {sekuire_id: \"a b\"}\nmodels: {}", None),
+            ("models: {}", None),
+        ] {
+            assert_eq!(Policy::from_yaml(text).unwrap().sekuire_id(), id, "{text}");
+        }
+    }
+
+    #[test]
     fn rules_of_other_forms_are_named_and_never_read() {
         for (text, path, help) in [
             (

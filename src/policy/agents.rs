@@ -12,6 +12,8 @@ use super::{Notice, schema, sections};
 pub(super) struct Agent<'a> {
     pub(super) name: String,
     pub(super) lists: NameSections<'a>,
+    /// The id that the file says Sekuire gave it.
+    pub(super) sekuire_id: Option<&'a str>,
     /// The path given for its `tools.json`.
     pub(super) tools_file: Option<&'a str>,
     /// Models that the file says it uses.
@@ -124,6 +126,7 @@ pub(super) fn agent<'a>(
                     reader.not_enforced(&entry.path, schema::DESCRIBES);
                     match key {
                         "llm" => found.uses.extend(entry.below("model")),
+                        "sekuire_id" => found.sekuire_id = id(&entry),
                         "model" => found.uses.push(entry),
                         _ => {}
                     }
@@ -139,6 +142,17 @@ pub(super) fn agent<'a>(
     found.warnings = reader.warnings.split_off(before.1);
     Some(found)
 }
+
+/// An id as Sekuire writes them; templates leave it empty.
+pub(super) fn id<'a>(field: &Field<'a>) -> Option<&'a str> {
+    let plain = |id: &&str| {
+        (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    field.node.text().filter(plain)
+}
+
+/// Bytes of an id; a hash has 64.
+const MAX_ID: usize = 128;
 
 /// Chooses the agent asked for, with what the top level of the file gives it.
 ///

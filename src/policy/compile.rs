@@ -121,6 +121,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     let mut limits = None;
     let mut uses = Vec::new();
     let mut tools_file = None;
+    let mut sekuire_id = None;
     for entry in reader.mapping(&content)? {
         match entry.key {
             "agent" | "agents" => {
@@ -145,6 +146,15 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
                     reader.not_enforced(&entry.path, schema::DESCRIBES);
                     if matches!(key, "identity" | "llm") {
                         uses.extend(entry.below("model"));
+                    }
+                    if matches!(key, "identity" | "project") {
+                        let id = entry.below("sekuire_id");
+                        let id = id.as_ref().and_then(agents::id);
+                        // The agent's own section is nearer to it than its project's.
+                        sekuire_id = match key {
+                            "identity" => id.or(sekuire_id),
+                            _ => sekuire_id.or(id),
+                        };
                     }
                     if key == "identity" {
                         let path = entry.below("tools_path");
@@ -177,6 +187,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     governed.then(|| Rules {
         inner: Inner {
             agent: agent.name,
+            sekuire_id: agent.sekuire_id.or(sekuire_id).map(str::to_owned),
             agents: listed,
             models,
             tools,

@@ -28,12 +28,27 @@ use super::{Policy, pattern::NamePattern};
 pub struct PolicyLoader {
     agent: Option<String>,
     accept_unenforced: bool,
+    sekuire_id: Option<String>,
     categories: Vec<(String, String)>,
     #[cfg(feature = "signed")]
     pub(super) trust: Option<super::Trust>,
 }
 
 impl PolicyLoader {
+    /// The id by which Sekuire knows the agent, in place of what the file says. Told with every decision.
+    ///
+    /// ```
+    /// use tower_sekuire::Policy;
+    ///
+    /// let policy = Policy::loader().sekuire_id("28da5805").from_yaml("models: {allowed_models: [gpt-4o]}")?;
+    /// assert_eq!(policy.sekuire_id(), Some("28da5805"));
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    pub fn sekuire_id(mut self, id: impl Into<String>) -> Self {
+        self.sekuire_id = Some(id.into());
+        self
+    }
+
     /// Chooses the agent by name. Needed only for a file with several; with one
     /// it must be that one's name.
     pub fn agent(mut self, name: impl Into<String>) -> Self {
@@ -124,6 +139,9 @@ impl PolicyLoader {
         let mut rules = compile::compile(&root, self.agent.as_deref(), self.accept_unenforced)
             .map_err(refused)?;
         rules.inner.translated = translated;
+        if self.sekuire_id.is_some() {
+            rules.inner.sekuire_id.clone_from(&self.sekuire_id);
+        }
         #[cfg(feature = "signed")]
         if let Some(envelope) = envelope {
             rules.verified(envelope);

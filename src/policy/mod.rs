@@ -77,6 +77,7 @@ pub struct Policy {
 #[derive(Debug)]
 struct Inner {
     agent: String,
+    sekuire_id: Option<String>,
     agents: Vec<String>,
     models: NameRules,
     tools: NameRules,
@@ -126,6 +127,14 @@ impl Policy {
     /// ```
     pub fn from_yaml(text: &str) -> Result<Self, PolicyError> {
         Self::loader().from_yaml(text)
+    }
+
+    /// The id by which Sekuire knows the agent: as the file states it (`sekuire_id` of the agent, of `identity` or of
+    /// `project`), or as [`PolicyLoader::sekuire_id`] gave it. It is told with every decision and decides nothing. Whether it
+    /// is right isn't looked at; the function `sekuire_id` (feature `signed`) computes it.
+    #[must_use]
+    pub fn sekuire_id(&self) -> Option<&str> {
+        self.inner.sekuire_id.as_deref()
     }
 
     /// What was written as another of Sekuire's dialects has it, and what it was read as. Empty for a policy in the form
