@@ -107,6 +107,9 @@
 //! refused with [`Rule::EndpointNotAllowed`] until it is opened by [`SekuireLayer::open_endpoint`], and so is every unknown
 //! path. `docs/surface.md` in the repository lists all endpoints.
 //!
+//! **Services.** `permissions.api` names services and their endpoints; the layer takes each request's host for the service
+//! that it is. [`SekuireLayer::service_hosts`] names those that aren't known.
+//!
 //! **What a request brings along.** An MCP server's label must lead where network rules or
 //! [`SekuireLayer::mcp_server`] say. Stored prompts and agents are refused until [`SekuireLayer::open_stored`] names them.
 //! State at the provider and history pass, unless [`SekuireLayer::strict_state`] and [`SekuireLayer::strict_history`] say
@@ -117,7 +120,7 @@
 //! refusal is a clean error and not a broken answer.
 //!
 //! **Limits.** Sliding windows, counted in memory and shared by all clones, or in a [`LimitStore`] that several processes
-//! share: in *any* window of the length never more requests than allowed. A call reserves the tokens that it may use when
+//! share (Redis, by feature `redis`): in *any* window of the length never more requests than allowed. A call reserves the tokens that it may use when
 //! it is admitted, so that calls under way together can't cross a budget, and is charged what it used when it ends.
 //!
 //! **Modes.** [`Mode::Warn`] and [`Mode::Audit`] decide and count as [`Mode::Block`] does, and let everything pass but a
@@ -145,8 +148,8 @@
 //!
 //! A governed request is held whole while it is judged (32 MiB at most, [`SekuireLayer::request_cap`]; a form 64 MiB,
 //! [`SekuireLayer::form_cap`]), and so is a JSON answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event
-//! is held ([`SekuireLayer::event_cap`]). A body that need not be read is passed on as it came. `cargo bench --bench stream` measures what that costs per event, beside a
-//! client without the layer.
+//! is held ([`SekuireLayer::event_cap`]). A body that need not be read is passed on as it came. `cargo bench --bench stream`
+//! measures what that costs per event, beside a client without the layer.
 //!
 //! # Cargo features
 //!
