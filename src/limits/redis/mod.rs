@@ -274,6 +274,12 @@ struct Link {
     down_until: Option<Instant>,
 }
 
+/// What is worth a line in the log.
+enum Change {
+    Away,
+    Back,
+}
+
 /// As many questions in a row without an answer, and nobody is asked for [`REST`].
 const PATIENCE: u32 = 3;
 
@@ -315,29 +321,35 @@ impl Shared {
 
     /// Takes note of whether there was an answer, and gives it on.
     fn heard<T>(&self, answer: Result<RedisResult<T>, Elapsed>) -> Option<T> {
-        let mut link = self.lock();
-        let why = match answer {
-            Ok(Ok(answer)) => {
-                if link.failures >= PATIENCE {
-                    tracing::info!("the limit store answers again");
-                }
-                link.failures = 0;
-                link.down_until = None;
-                return Some(answer);
-            }
-            Ok(Err(error)) => describe(&error),
-            Err(_) => "no answer in time".to_owned(),
+        let (answer, why) = match answer {
+            Ok(Ok(answer)) => (Some(answer), String::new()),
+            Ok(Err(error)) => (None, describe(&error)),
+            Err(_) => (None, "no answer in time".to_owned()),
         };
-        link.failures = link.failures.saturating_add(1);
-        if link.failures == PATIENCE {
-            tracing::warn!(why, "the limit store doesn't answer");
+        // Told when the lock is free again: whoever listens may ask how the store does.
+        match self.note(answer.is_some()) {
+            Some(Change::Away) => tracing::warn!(why, "the limit store doesn't answer"),
+            Some(Change::Back) => tracing::info!("the limit store answers again"),
+            None => {}
         }
+        answer
+    }
+
+    fn note(&self, answered: bool) -> Option<Change> {
+        let mut link = self.lock();
+        if answered {
+            let back = (link.failures >= PATIENCE).then_some(Change::Back);
+            link.failures = 0;
+            link.down_until = None;
+            return back;
+        }
+        link.failures = link.failures.saturating_add(1);
         if link.failures >= PATIENCE {
             link.down_until = Instant::now().checked_add(REST);
             // It may be one whose peer vanished without a word, or whose runtime has ended.
             link.manager = None;
         }
-        None
+        (link.failures == PATIENCE).then_some(Change::Away)
     }
 
     async fn reserve(
