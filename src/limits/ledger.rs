@@ -298,7 +298,8 @@ impl Ledger {
         if let Some(exceeded) = slowest(full) {
             return Err(Refusal::Exceeded(exceeded));
         }
-        let reserved = self.take(now, call, own, shared, estimate);
+        // Every window that governs has just seen the time.
+        let reserved = self.take(call, own, shared, estimate);
         keys.keep_if_busy(now, call, fresh);
         Ok(reserved)
     }
@@ -311,7 +312,10 @@ impl Ledger {
         let State { shared, keys, .. } = &mut *state;
         let mut fresh = Vec::new();
         let own = keys.find_or(&call.agent, &mut fresh, &self.own);
-        let reserved = self.take(now, call, own, shared, estimate);
+        for (_, counter) in self.governing(call, own, shared) {
+            counter.window.used(now);
+        }
+        let reserved = self.take(call, own, shared, estimate);
         keys.keep_if_busy(now, call, fresh);
         Ticket {
             call: call.clone(),
@@ -320,19 +324,13 @@ impl Ledger {
         }
     }
 
-    /// Counts one request and reserves the estimate. Tells what is reserved in the tightest limit.
-    fn take(
-        &self,
-        now: Duration,
-        call: &Call,
-        own: &mut [Counter],
-        shared: &mut [Counter],
-        estimate: u64,
-    ) -> u64 {
+    /// Counts one request, at the latest time that the windows have seen, and reserves the estimate. Tells what is reserved
+    /// in the tightest limit.
+    fn take(&self, call: &Call, own: &mut [Counter], shared: &mut [Counter], estimate: u64) -> u64 {
         let mut least = estimate;
         for (limit, counter) in self.governing(call, own, shared) {
             match limit.spec.unit {
-                Unit::Requests => counter.window.add(now, 1),
+                Unit::Requests => counter.window.count(1),
                 Unit::Tokens => {
                     let clamped = limit.clamped(estimate);
                     least = least.min(clamped);

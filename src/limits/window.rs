@@ -79,6 +79,7 @@ impl Window {
     /// earliest if none settles at less than it reserved: it then counts from now on at best. It begins at the latest
     /// time seen, if that is later than `now`. Walks the log as far as entries have to leave, which for one request is
     /// one entry.
+    #[inline]
     pub(crate) fn wait_for(
         &mut self,
         now: Duration,
@@ -133,6 +134,12 @@ impl Window {
     /// doesn't.
     pub(crate) fn add(&mut self, now: Duration, amount: u64) {
         self.advance(now);
+        self.count(amount);
+    }
+
+    /// As [`add`](Self::add), at the latest time seen: for who has just asked for the room.
+    #[inline]
+    pub(crate) fn count(&mut self, amount: u64) {
         if amount == 0 {
             return;
         }
@@ -165,6 +172,7 @@ impl Window {
     }
 
     /// Takes note of the time and drops what has stopped counting.
+    #[inline]
     fn advance(&mut self, now: Duration) {
         self.latest = self.latest.max(nanoseconds(now));
         while let Some(entry) = self.log.front()
@@ -176,6 +184,7 @@ impl Window {
     }
 
     /// How many nanoseconds after the latest time an entry stops counting.
+    #[inline]
     fn remaining(&self, entry: &Entry) -> u64 {
         // By age, not by a stored time of expiry: near the end of u64 that would saturate, and
         // everything would expire at once.
@@ -195,6 +204,7 @@ impl Window {
 }
 
 /// Whole nanoseconds; what is beyond `u64::MAX` of them (584 years) counts as that.
+#[inline]
 fn nanoseconds(duration: Duration) -> u64 {
     duration
         .as_secs()
