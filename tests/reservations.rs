@@ -772,9 +772,13 @@ mod shared {
         );
 
         let store = MemoryStore::default();
-        let tight = with_store("{ global: { tokens_per_day: 500 } }", store.clone()).with(small);
+        let limits = "{ per_agent: { tokens_per_hour: 5000 }, global: { tokens_per_day: 500 } }";
+        let tight = with_store(limits, store.clone()).with(small);
         let outcome = tight.call(&long(), ask());
-        assert_eq!(outcome.rule(), Some(Rule::TokenBudgetExceeded));
+        assert_eq!(
+            outcome.violation().unwrap().message(),
+            "Token budget exceeded: 500 tokens per day"
+        );
         let (used, reserved) = used(&store, TOKENS);
         assert!((480..=510).contains(&used) && reserved == 0, "{used}");
     }

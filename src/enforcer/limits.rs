@@ -301,19 +301,16 @@ impl PolicyEnforcer {
                 Ok(()) => return Ok(()),
                 Err(exceeded) => Refusal::Exceeded(exceeded),
             },
-            Held::There { lease, .. } => {
-                if !lease.is_refused() {
+            Held::There { lease, limits } => {
+                let Some(full) = lease.refused_by() else {
                     if let Some(store) = &self.store
                         && lease.begins_extension()
                     {
                         store.extend(lease, more);
                     }
                     return Ok(());
-                }
-                // Which limit it was the store doesn't say: the tightest one names itself at the next call.
-                let limits = self.policy.limits();
-                let tokens = |limit: &Limit| limit.unit() == LimitUnit::Tokens;
-                let limit = limits.iter().position(tokens).unwrap_or(usize::MAX);
+                };
+                let limit = limits.get(full).copied().unwrap_or(usize::MAX);
                 Refusal::Exceeded(Exceeded { limit, wait: None })
             }
         };

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 #[cfg(feature = "redis")]
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -119,7 +119,8 @@ struct LeaseState {
     /// What the windows counted when this was reserved, it included.
     counted: OnceLock<Vec<Counted>>,
     tokens: AtomicU64,
-    refused: AtomicBool,
+    /// Nothing, or the place of the window that was full, counted from one.
+    refused: AtomicUsize,
     /// An extension was asked for, and not answered.
     extending: AtomicBool,
 }
@@ -136,7 +137,7 @@ impl Lease {
             observed,
             counted: OnceLock::new(),
             tokens: AtomicU64::new(tokens),
-            refused: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
             extending: AtomicBool::new(false),
         }))
     }
@@ -196,13 +197,27 @@ impl Lease {
 
     /// Tells that nothing more can be reserved.
     pub fn refuse(&self) {
-        self.0.refused.store(true, Ordering::Release);
+        let tokens = |ask: &Ask| ask.unit == LimitUnit::Tokens;
+        self.refuse_by(self.0.asks.iter().position(tokens).unwrap_or(0));
+    }
+
+    /// As [`refuse`](Self::refuse), with the window that is full: its place among [`asks`](Self::asks).
+    pub fn refuse_by(&self, ask: usize) {
+        self.0
+            .refused
+            .store(ask.saturating_add(1), Ordering::Release);
+    }
+
+    /// The window whose room ran out, by its place among [`asks`](Self::asks), if an extension was refused.
+    #[must_use]
+    pub fn refused_by(&self) -> Option<usize> {
+        self.0.refused.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Whether an extension was refused.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.0.refused.load(Ordering::Acquire)
+        self.refused_by().is_some()
     }
 
     /// Whether an extension is to be asked for: one at a time.
@@ -375,21 +390,20 @@ impl LimitStore for MemoryStore {
             return;
         };
         let windows = || {
-            lease
-                .asks()
-                .iter()
-                .filter(|ask| ask.unit == LimitUnit::Tokens)
+            let asks = lease.asks().iter().enumerate();
+            asks.filter(|(_, ask)| ask.unit == LimitUnit::Tokens)
         };
-        let rooms = windows().map(|ask| {
+        let rooms = windows().map(|(place, ask)| {
             let counter = counter(counters, ask);
-            counter.window.room(now, counter.reserved)
+            (counter.window.room(now, counter.reserved), place)
         });
-        let granted = rooms.min().unwrap_or(u64::MAX).min(tokens);
+        let (room, tightest) = rooms.min().unwrap_or((u64::MAX, 0));
+        let granted = room.min(tokens);
         if granted == 0 {
-            lease.refuse();
+            lease.refuse_by(tightest);
             return;
         }
-        for ask in windows() {
+        for (_, ask) in windows() {
             let counter = counter(counters, ask);
             counter.reserved = counter.reserved.saturating_add(granted);
         }

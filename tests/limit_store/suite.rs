@@ -201,6 +201,9 @@ pub(crate) async fn the_tightest_window_bounds_an_extension(subject: &impl Subje
     subject.store().extend(&lease, 500);
     subject.settled().await;
     assert_eq!(lease.reserved(), 60);
+    subject.store().extend(&lease, 500);
+    subject.settled().await;
+    assert_eq!(lease.refused_by(), Some(2));
     assert_eq!(counted(subject, &asks[1]).await, (0, 60));
     assert_eq!(counted(subject, &asks[2]).await, (0, 60));
 }

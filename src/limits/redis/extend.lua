@@ -1,14 +1,19 @@
 -- Reserves up to so many tokens more, as far as all windows have room. ARGV: the lease, its time, the tokens, nothing;
--- then for each window its length, maximum, amount and unit. Answers how many: 0 is none, also for a lease that is over.
+-- then for each window its length, maximum, amount and unit. Answers how many, and which window bounds it: 0 is none, also
+-- for a lease that is over.
 
 local id, granted = ARGV[1], tonumber(ARGV[3])
 local windows = {}
+local tightest = 1
 
 for place = 1, #KEYS / 3 do
   local at = 4 * place
   local w = open(place, ARGV[at + 1], ARGV[at + 2])
   windows[place] = w
-  granted = math.min(granted, room(w))
+  if room(w) < granted then
+    granted = room(w)
+    tightest = place
+  end
   if redis.call('HEXISTS', w.state, 'r:' .. id) == 0 then
     granted = 0
   end
@@ -22,4 +27,4 @@ for _, w in ipairs(windows) do
   end
   save(w)
 end
-return granted
+return { granted, tightest }

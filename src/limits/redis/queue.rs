@@ -220,8 +220,8 @@ impl Working {
                     let granted = tokio::time::timeout(within, granted).await;
                     granted.map(|granted| {
                         granted.map(|granted| match granted {
-                            0 => lease.refuse(),
-                            granted => lease.granted(granted),
+                            (0, tightest) => lease.refuse_by(tightest),
+                            (granted, _) => lease.granted(granted),
                         })
                     })
                 }

@@ -70,17 +70,23 @@ impl Scripts {
         })
     }
 
-    /// Answers how many tokens are reserved more: none when some window has no room, or the lease is over.
+    /// Answers how many tokens are reserved more: none when some window has no room, or the lease is over. And which of the
+    /// asks bounds it.
     pub(super) async fn extend(
         &self,
         link: &mut ConnectionManager,
         id: &str,
         asks: &[Ask],
         tokens: u64,
-    ) -> RedisResult<u64> {
+    ) -> RedisResult<(u64, usize)> {
         let mut call = self.call(&self.extend, id, &amount(tokens).to_string(), "");
         self.windows(&mut call, token_windows(asks));
-        call.invoke_async(link).await
+        let (granted, tightest): (u64, usize) = call.invoke_async(link).await?;
+        // Lua counts from one, and has seen the windows of tokens alone.
+        let places = asks.iter().enumerate();
+        let mut places = places.filter(|(_, ask)| ask.unit == LimitUnit::Tokens);
+        let tightest = places.nth(tightest.saturating_sub(1));
+        Ok((granted, tightest.map_or(0, |(place, _)| place)))
     }
 
     pub(super) async fn settle(
