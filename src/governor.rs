@@ -230,7 +230,7 @@ impl Governor {
             (None, Some(NoEndpoint::Ambiguous(_))) => "",
             (None, _) => {
                 let path = head.uri.path();
-                path.strip_prefix("/v1").unwrap_or(path)
+                path.strip_prefix("/v1/").unwrap_or(path)
             }
         };
         self.enforcer.judge_api(service, Some(path), Seen::Request)

@@ -118,6 +118,7 @@ fn other_hosts_have_services_and_endpoints_too() {
         );
     };
     refused("/v1/refunds");
+    refused("/v1charges");
     // Which of the two a server takes can't be told.
     refused("/v1/charges/../refunds");
     refused("/v1/charges%2f..%2frefunds");
