@@ -87,6 +87,8 @@ pub struct Decision<'a> {
     pub agent: &'a str,
     /// The id by which Sekuire knows the policy's agent, where the policy states one.
     pub sekuire_id: Option<&'a str>,
+    /// Which of its source's policies decided, counted from 1.
+    pub policy_version: u64,
     /// Method and path below the base, with `{}` for what varies: `POST /chat/completions`. Empty when the call is
     /// on no known endpoint.
     pub endpoint: &'a str,
@@ -121,6 +123,7 @@ impl Decision<'_> {
                     verdict = self.verdict.as_str(),
                     agent = self.agent,
                     sekuire_id = self.sekuire_id,
+                    policy_version = self.policy_version,
                     endpoint = self.endpoint,
                     model = self.model.map(|model| crate::violation::shown(model)).as_deref(),
                     tools = %Names(self.tools),

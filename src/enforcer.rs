@@ -120,7 +120,15 @@ impl LimitUsage {
 /// ```
 #[derive(Clone)]
 pub struct PolicyEnforcer {
+    // Cloned with every call.
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
     policy: Policy,
+    /// Which of a source's policies it is.
+    version: u64,
     ledger: Arc<Ledger>,
     runs: Arc<Runs>,
     /// Counts in place of the ledger.
@@ -135,9 +143,9 @@ pub struct PolicyEnforcer {
 impl fmt::Debug for PolicyEnforcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyEnforcer")
-            .field("agent", &self.call.agent)
-            .field("mode", &self.mode)
-            .field("policy", &self.policy)
+            .field("agent", &self.inner.call.agent)
+            .field("mode", &self.inner.mode)
+            .field("policy", &self.inner.policy)
             .finish_non_exhaustive()
     }
 }
@@ -146,43 +154,86 @@ impl PolicyEnforcer {
     /// An enforcer with fresh counters, the system's monotonic clock and [`Mode::Block`].
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        let limits = policy
-            .limits()
-            .iter()
-            .enumerate()
-            .map(|(index, limit)| LimitSpec {
-                scope: match limit.scope() {
-                    LimitScope::PerAgent => Scope::PerAgent,
-                    LimitScope::PerModel(_) => Scope::PerModel(index),
-                    LimitScope::Global => Scope::Global,
-                },
-                unit: match limit.unit() {
-                    LimitUnit::Requests => Unit::Requests,
-                    LimitUnit::Tokens => Unit::Tokens,
-                },
-                window: limit.window(),
-                max: limit.max(),
-            })
-            .collect();
-        Self {
-            ledger: Arc::new(Ledger::new(limits)),
+        let inner = Inner {
+            version: 1,
+            ledger: Arc::new(Ledger::new(limit_specs(&policy))),
             runs: Arc::default(),
             store: None,
             clock: Arc::new(SystemClock::new()),
             mode: Mode::Block,
-            call: Call {
-                agent: policy.agent().into(),
-                models: Arc::new([]),
-            },
+            call: call_of(&policy),
             hosted: Arc::new(HostedEntries::of(policy.tools())),
             policy,
+        };
+        Self {
+            inner: Arc::new(inner),
         }
+    }
+
+    /// An enforcer of another policy, as the next version of this one: with its clock, mode and store, and with its
+    /// counters, so that what was used stays used.
+    ///
+    /// A limit of the new policy goes on with what was counted under the old one if it counts the same, that is the
+    /// same unit in the same window for an agent, an entry of models or all; its maximum may differ. Others begin
+    /// empty. Calls under way end by the policy under which they began.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, PolicyEnforcer, RateLimit};
+    ///
+    /// let two = Policy::from_yaml("rate_limits: { per_agent: { requests_per_minute: 2 } }")?;
+    /// let three = Policy::from_yaml("rate_limits: { per_agent: { requests_per_minute: 3 } }")?;
+    /// let enforcer = PolicyEnforcer::new(two);
+    /// enforcer.enforce_rate_limit(RateLimit::Request).unwrap();
+    /// enforcer.enforce_rate_limit(RateLimit::Request).unwrap();
+    /// let enforcer = enforcer.with_policy(three);
+    /// assert_eq!(enforcer.version(), 2);
+    /// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_ok());
+    /// assert!(enforcer.enforce_rate_limit(RateLimit::Request).is_err());
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy) -> Self {
+        let old = self.inner.policy.limits();
+        // Each of the old limits is continued once, or one count would bind twice.
+        let mut taken = vec![false; old.len()];
+        let continues: Vec<Option<usize>> = policy
+            .limits()
+            .iter()
+            .map(|limit| {
+                let mut known = old.iter().zip(&mut taken).enumerate();
+                let (index, (_, taken)) =
+                    known.find(|(_, (old, taken))| !**taken && old.counts_as(limit))?;
+                *taken = true;
+                Some(index)
+            })
+            .collect();
+        let ledger = self
+            .inner
+            .ledger
+            .succeeded(limit_specs(&policy), &continues);
+        let inner = Inner {
+            version: self.inner.version.saturating_add(1),
+            ledger: Arc::new(ledger),
+            call: call_of(&policy),
+            hosted: Arc::new(HostedEntries::of(policy.tools())),
+            policy,
+            ..(*self.inner).clone()
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Which policy this is, counted from 1 by [`with_policy`](Self::with_policy). Told with every decision.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.inner.version
     }
 
     /// Sets what happens to a refused call.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
+        Arc::make_mut(&mut self.inner).mode = mode;
         self
     }
 
@@ -203,18 +254,29 @@ impl PolicyEnforcer {
     /// ```
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        Arc::make_mut(&mut self.inner).clock = Arc::new(clock);
         self
     }
 
     /// The policy that decides.
     #[must_use]
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
     }
 
-    pub(crate) const fn current_mode(&self) -> Mode {
-        self.mode
+    /// The same, without the runs that are waited for: what one of them keeps must not keep them all.
+    pub(crate) fn apart(&self) -> Self {
+        let inner = Inner {
+            runs: Arc::default(),
+            ..(*self.inner).clone()
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    pub(crate) fn current_mode(&self) -> Mode {
+        self.inner.mode
     }
 
     /// Whether this model may be used.
@@ -249,15 +311,20 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Rule::RateLimitExceeded`] or [`Rule::TokenBudgetExceeded`], in [`Mode::Block`].
     pub fn enforce_rate_limit(&self, what: RateLimit) -> Result<(), PolicyViolation> {
-        let call = &self.call;
-        let now = self.clock.now();
+        let call = &self.inner.call;
+        let now = self.inner.clock.now();
         let result = match what {
-            RateLimit::Request => self.ledger.charge_request(now, call).inspect_err(|_| {
-                if self.mode != Mode::Block {
-                    let _ = self.ledger.admit_anyway(now, call, 0);
-                }
-            }),
+            RateLimit::Request => self
+                .inner
+                .ledger
+                .charge_request(now, call)
+                .inspect_err(|_| {
+                    if self.inner.mode != Mode::Block {
+                        let _ = self.inner.ledger.admit_anyway(now, call, 0);
+                    }
+                }),
             RateLimit::Tokens(tokens) => self
+                .inner
                 .ledger
                 .charge_tokens(now, call, tokens)
                 .map_err(Refusal::Exceeded),
@@ -279,7 +346,7 @@ impl PolicyEnforcer {
     /// ```
     #[must_use]
     pub fn usage(&self) -> Vec<LimitUsage> {
-        self.usage_of(&self.call.agent)
+        self.usage_of(&self.inner.call.agent)
     }
 
     /// What a decision comes to in this mode, for questions.
@@ -287,24 +354,24 @@ impl PolicyEnforcer {
         let Err(violation) = decision else {
             return Ok(());
         };
-        match self.mode {
+        match self.inner.mode {
             Mode::Block => return Err(violation),
             Mode::Warn => {
-                tracing::warn!(agent = %self.call.agent, rule = %violation.rule(), "{violation}")
+                tracing::warn!(agent = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
             }
             Mode::Audit => {
-                tracing::info!(agent = %self.call.agent, rule = %violation.rule(), "{violation}")
+                tracing::info!(agent = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
             }
         }
         Ok(())
     }
 
     pub(crate) fn now(&self) -> Duration {
-        self.clock.now()
+        self.inner.clock.now()
     }
 
     pub(crate) fn judge_model(&self, model: &str, seen: Seen) -> Result<(), PolicyViolation> {
-        let rules = self.policy.models();
+        let rules = self.inner.policy.models();
         let (rule, reason) = match rules.check(model) {
             NameMatch::Blocked => (Rule::ModelBlocked, "is not allowed"),
             // A pattern may match a name with bytes in it that servers trim or fold.
@@ -324,7 +391,7 @@ impl PolicyEnforcer {
         tool: &Mention<impl Deref<Target = str>>,
         seen: Seen,
     ) -> Result<(), PolicyViolation> {
-        let rules = self.policy.tools();
+        let rules = self.inner.policy.tools();
         if !rules.is_restricted() {
             return Ok(());
         }
@@ -350,7 +417,7 @@ impl PolicyEnforcer {
         let listed = |families: &[&str]| family.is_some_and(|family| families.contains(&family));
         // A deny entry for the name without its namespace, or for the whole server, covers the tool.
         if [Some(own), short, general].contains(&Some(NameMatch::Blocked))
-            || listed(&self.hosted.blocked)
+            || listed(&self.inner.hosted.blocked)
         {
             return NameMatch::Blocked;
         }
@@ -361,7 +428,7 @@ impl PolicyEnforcer {
             Kind::Function | Kind::Hosted | Kind::Unknown => {
                 own == NameMatch::Allowed
                     || general == Some(NameMatch::Allowed)
-                    || listed(&self.hosted.allowed)
+                    || listed(&self.inner.hosted.allowed)
             }
         };
         if allowed {
@@ -377,7 +444,7 @@ impl PolicyEnforcer {
         scheme: &str,
         seen: Seen,
     ) -> Result<(), PolicyViolation> {
-        let Some(rules) = self.policy.network() else {
+        let Some(rules) = self.inner.policy.network() else {
             return Ok(());
         };
         let (rule, message) = match rules.check(host, scheme) {
@@ -420,8 +487,8 @@ impl PolicyEnforcer {
         for model in models.into_iter().flatten().chain(further) {
             self.judge_model(model, Seen::Request)?;
         }
-        let models_restricted = self.policy.models().is_restricted();
-        let tools_restricted = self.policy.tools().is_restricted();
+        let models_restricted = self.inner.policy.models().is_restricted();
+        let tools_restricted = self.inner.policy.tools().is_restricted();
         if models_restricted || tools_restricted {
             let opened = &asked.openings.stored;
             let unopened = |id: &&Cow<'_, str>| !opened.iter().any(|opened| opened == &**id);
@@ -497,7 +564,8 @@ impl PolicyEnforcer {
                     .with_param("tools"),
             )
         };
-        let governed = self.policy.network().is_some() || self.policy.tools().is_restricted();
+        let governed =
+            self.inner.policy.network().is_some() || self.inner.policy.tools().is_restricted();
         if server.tunnel && governed {
             return refuse("a tunnel", &server.label);
         }
@@ -521,16 +589,16 @@ impl PolicyEnforcer {
         match bound {
             Some(bound) if host.eq_ignore_ascii_case(bound) => Ok(()),
             Some(_) => refuse("another address than it is bound to", host),
-            None if self.policy.network().is_some() => self
+            None if self.inner.policy.network().is_some() => self
                 .judge_network(host, scheme, Seen::Request)
                 .map_err(|violation| violation.with_param("tools")),
-            None if self.policy.tools().is_restricted() => refuse("an address", host),
+            None if self.inner.policy.tools().is_restricted() => refuse("an address", host),
             None => Ok(()),
         }
     }
 
     fn judge_approvals(&self, facts: &RequestFacts<'_>) -> Result<(), PolicyViolation> {
-        if !self.policy.tools().is_restricted() {
+        if !self.inner.policy.tools().is_restricted() {
             return Ok(());
         }
         facts
@@ -570,6 +638,33 @@ impl PolicyEnforcer {
         }
         Ok(())
     }
+}
+
+/// A call that names no model, of the policy's own agent.
+fn call_of(policy: &Policy) -> Call {
+    Call {
+        agent: policy.agent().into(),
+        models: Arc::new([]),
+    }
+}
+
+fn limit_specs(policy: &Policy) -> Vec<LimitSpec> {
+    let limits = policy.limits().iter().enumerate();
+    limits
+        .map(|(index, limit)| LimitSpec {
+            scope: match limit.scope() {
+                LimitScope::PerAgent => Scope::PerAgent,
+                LimitScope::PerModel(_) => Scope::PerModel(index),
+                LimitScope::Global => Scope::Global,
+            },
+            unit: match limit.unit() {
+                LimitUnit::Requests => Unit::Requests,
+                LimitUnit::Tokens => Unit::Tokens,
+            },
+            window: limit.window(),
+            max: limit.max(),
+        })
+        .collect()
 }
 
 /// What an operator opened or closed beyond the policy.

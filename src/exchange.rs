@@ -13,7 +13,7 @@ use http::header::{self, HeaderValue};
 use http::{StatusCode, Version, request, response};
 
 use crate::audit::{Decision, End, Phase, Verdict};
-use crate::enforcer::{Admission, Asked, Asking, Held, Run};
+use crate::enforcer::{Admission, Asked, Asking, Held, Mode, PolicyEnforcer, Run};
 use crate::governor::{ContentType, Governor, content_type, form_boundary, is_encoded};
 use crate::limits::{Lease, StoreRefusal};
 use crate::respond;
@@ -62,6 +62,8 @@ pub(crate) struct Judged {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     governor: Arc<Governor>,
+    /// The policy as it was when the request came: one for both directions.
+    enforcer: PolicyEnforcer,
     started: Duration,
     endpoint: Option<Endpoint>,
     /// The request is a form with this boundary.
@@ -91,6 +93,8 @@ pub(crate) struct Exchange {
     violation: Option<PolicyViolation>,
     /// Held from admission to settlement.
     held: Option<Held>,
+    /// Where that is settled, if not here: a run may have begun under an earlier policy.
+    began_with: Option<PolicyEnforcer>,
     sent: bool,
     failed_status: bool,
     usage: Option<u64>,
@@ -126,11 +130,13 @@ impl<'b> Asks<'b> {
 impl Exchange {
     pub(crate) fn new(
         governor: Arc<Governor>,
+        enforcer: PolicyEnforcer,
         started: Duration,
         endpoint: Option<Endpoint>,
     ) -> Self {
         Self {
             governor,
+            enforcer,
             started,
             endpoint,
             boundary: None,
@@ -148,6 +154,7 @@ impl Exchange {
             hides_usage: false,
             violation: None,
             held: None,
+            began_with: None,
             sent: false,
             failed_status: false,
             usage: None,
@@ -161,6 +168,15 @@ impl Exchange {
 
     pub(crate) const fn governor(&self) -> &Arc<Governor> {
         &self.governor
+    }
+
+    pub(crate) const fn enforcer(&self) -> &PolicyEnforcer {
+        &self.enforcer
+    }
+
+    /// Whether violations are refused, and not only told.
+    pub(crate) fn blocks(&self) -> bool {
+        self.enforcer.current_mode() == Mode::Block
     }
 
     pub(crate) const fn endpoint(&self) -> Option<&Endpoint> {
@@ -191,7 +207,7 @@ impl Exchange {
         };
         let id = path.and_then(|path| path.rsplit('/').next());
         self.reads = id
-            .filter(|id| self.governor.enforcer.runs().contains(id))
+            .filter(|id| self.enforcer.runs().contains(id))
             .map(str::to_owned);
     }
 
@@ -200,7 +216,7 @@ impl Exchange {
     }
 
     fn agent(&self) -> &Arc<str> {
-        let policy = self.governor.enforcer.agent();
+        let policy = self.enforcer.agent();
         self.agent.as_ref().unwrap_or(policy)
     }
 
@@ -208,7 +224,7 @@ impl Exchange {
     /// body is the caller's own.
     pub(crate) fn request_cap(&self) -> usize {
         let caps = &self.governor.caps;
-        match (self.governor.blocks(), &self.boundary) {
+        match (self.blocks(), &self.boundary) {
             (true, None) => caps.request,
             (true, Some(_)) => caps.form,
             (false, _) => usize::MAX,
@@ -218,7 +234,7 @@ impl Exchange {
     /// Carries out a violation: refused in block mode, noted otherwise.
     fn decide(&mut self, violation: PolicyViolation) -> Result<(), PolicyViolation> {
         self.violation.get_or_insert_with(|| violation.clone());
-        if self.governor.blocks() {
+        if self.blocks() {
             Err(violation)
         } else {
             Ok(())
@@ -286,7 +302,7 @@ impl Exchange {
             openings: &governor.openings,
         };
         for facts in several {
-            if let Err(violation) = governor.enforcer.judge_request(facts, &asked) {
+            if let Err(violation) = self.enforcer.judge_request(facts, &asked) {
                 self.decide_request(violation)?;
             }
         }
@@ -309,8 +325,7 @@ impl Exchange {
         asking: &Asking,
         answer: Result<Lease, StoreRefusal>,
     ) -> Result<(), PolicyViolation> {
-        let governor = self.governor.clone();
-        let (held, admitted) = governor.enforcer.told(asking, answer);
+        let (held, admitted) = self.enforcer.told(asking, answer);
         self.hold(held);
         admitted.or_else(|violation| self.decide_request(violation))?;
         self.leaves();
@@ -353,8 +368,10 @@ impl Exchange {
         self.counts = true;
         self.background = several.iter().any(|facts| facts.background);
         self.capped = several.iter().any(|facts| facts.output_cap.is_some());
-        let enforcer = &governor.enforcer;
-        match enforcer.admit(self.started, self.agent(), models, estimate) {
+        match self
+            .enforcer
+            .admit(self.started, self.agent(), models, estimate)
+        {
             Admission::Asked(asking) => Ok(Some(asking)),
             Admission::Told(held, admitted) => {
                 self.hold(held);
@@ -365,7 +382,7 @@ impl Exchange {
     }
 
     fn reserves(&self) -> bool {
-        self.governor.accounting.reserves && self.governor.enforcer.limits_tokens()
+        self.governor.accounting.reserves && self.enforcer.limits_tokens()
     }
 
     fn hold(&mut self, held: Option<Held>) {
@@ -388,9 +405,9 @@ impl Exchange {
         let wanted = facts.stream
             && self.may_ask_for_usage
             && self.format() == Format::Chat
-            && self.governor.blocks()
+            && self.blocks()
             && self.governor.accounting.asks_for_usage
-            && self.governor.enforcer.limits_tokens();
+            && self.enforcer.limits_tokens();
         let asking = wanted
             .then(|| splice::ask_for_usage(body, facts.usage_asked))
             .flatten();
@@ -510,7 +527,7 @@ impl Exchange {
     /// Prepares the head of an admitted request: the answer must come back in a form that can be read, and the length
     /// is that of the collected body.
     pub(crate) fn prepare(&self, head: &mut request::Parts, body: &Bytes) {
-        if !self.governor.blocks() {
+        if !self.blocks() {
             return;
         }
         head.headers.insert(
@@ -544,14 +561,14 @@ impl Exchange {
         head: &mut response::Parts,
     ) -> Result<Option<Answer>, PolicyViolation> {
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
-        if self.counts && self.governor.accounting.headers && self.governor.blocks() {
-            let enforcer = &self.governor.enforcer;
+        if self.counts && self.governor.accounting.headers && self.blocks() {
+            let enforcer = &self.enforcer;
             let usage = enforcer.usage_for(self.agent(), self.held.as_ref());
             respond::state_limits(&mut head.headers, &usage);
         }
         match judge_answer_head(head, self.format()) {
             Ok(answer) => {
-                if answer == Answer::Stream && self.governor.blocks() {
+                if answer == Answer::Stream && self.blocks() {
                     // Events may be changed or withheld, so no length can be promised.
                     head.headers.remove(header::CONTENT_LENGTH);
                 }
@@ -653,19 +670,21 @@ impl Exchange {
         } else if self.background
             && let Some(held) = self.held.take()
         {
-            self.governor.enforcer.wait_for_run(Run {
+            self.enforcer.wait_for_run(Run {
                 id: run.id,
                 held,
                 prompt_tokens: self.prompt_tokens,
+                enforcer: self.enforcer.apart(),
             });
         }
     }
 
     /// The run has ended whose result is read: what was reserved for it is settled here.
     pub(crate) fn take_over(&mut self) {
-        let runs = self.governor.enforcer.runs();
+        let runs = self.enforcer.runs();
         if let Some(run) = self.reads.take().and_then(|id| runs.take(&id)) {
             self.held = Some(run.held);
+            self.began_with = Some(run.enforcer);
             self.prompt_tokens = run.prompt_tokens;
         }
     }
@@ -675,7 +694,7 @@ impl Exchange {
         if self.governor.is_heard() {
             self.note_tool(&tool.name);
         }
-        match self.governor.enforcer.judge_tool(tool, seen) {
+        match self.enforcer.judge_tool(tool, seen) {
             Ok(()) => Ok(()),
             Err(violation) => self.refuse_answer(violation),
         }
@@ -745,7 +764,7 @@ impl Exchange {
         let missing = needed.saturating_sub(held.reserved());
         if governor.accounting.cuts {
             let more = missing.max(EXTENSION);
-            let enforcer = &governor.enforcer;
+            let enforcer = &self.enforcer;
             if let Err(violation) = enforcer.extend(enforcer.now(), held, more)
                 && missing > 0
             {
@@ -798,7 +817,7 @@ impl Exchange {
             return Ok(());
         };
         self.charged = tokens.unwrap_or_else(|| self.tokens(held.estimate()));
-        let enforcer = &self.governor.enforcer;
+        let enforcer = self.began_with.as_ref().unwrap_or(&self.enforcer);
         self.allowance = u64::MAX;
         enforcer.settle(enforcer.now(), held, self.charged)
     }
@@ -837,13 +856,13 @@ impl Exchange {
         match self.violation {
             None => Verdict::Allowed,
             Some(_) if self.unread => Verdict::NotInspected,
-            Some(_) if self.governor.blocks() => Verdict::Refused,
+            Some(_) if self.blocks() => Verdict::Refused,
             Some(_) => Verdict::Observed,
         }
     }
 
     fn tell(&self, phase: Phase, verdict: Verdict, end: Option<End>) {
-        let enforcer = &self.governor.enforcer;
+        let enforcer = &self.enforcer;
         if !self.governor.is_heard() {
             return;
         }
@@ -854,6 +873,7 @@ impl Exchange {
             verdict,
             agent: self.agent(),
             sekuire_id: enforcer.policy().sekuire_id(),
+            policy_version: enforcer.version(),
             endpoint: name.unwrap_or_default(),
             model: self.model.as_deref(),
             tools: &self.tools,

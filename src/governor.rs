@@ -10,11 +10,12 @@ use tracing::level_filters::LevelFilter;
 
 use crate::accounting::Accounting;
 use crate::audit::OnDecision;
-use crate::enforcer::{Mode, Openings, PolicyEnforcer};
+use crate::enforcer::{Openings, PolicyEnforcer};
 use crate::exchange::Exchange;
 use crate::policy::{ApiRules, DomainPattern};
 use crate::respond::Respond;
 use crate::services::Services;
+use crate::source::Source;
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 use crate::wire::endpoint::{self, Class, Endpoint, NoEndpoint, Request};
 use crate::wire::multipart;
@@ -51,7 +52,7 @@ impl Default for Caps {
 /// Everything that the exchanges of one layer have in common.
 #[derive(Clone)]
 pub(crate) struct Governor {
-    pub(crate) enforcer: PolicyEnforcer,
+    pub(crate) source: Source,
     pub(crate) respond: Respond,
     pub(crate) caps: Caps,
     /// Base paths beside the known ones.
@@ -82,7 +83,7 @@ pub(crate) enum Begin {
 impl fmt::Debug for Governor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Governor")
-            .field("enforcer", &self.enforcer)
+            .field("source", &self.source)
             .field("respond", &self.respond)
             .field("caps", &self.caps)
             .field("bases", &self.bases)
@@ -96,9 +97,9 @@ impl fmt::Debug for Governor {
 }
 
 impl Governor {
-    pub(crate) fn new(enforcer: PolicyEnforcer) -> Self {
+    pub(crate) fn new(source: Source) -> Self {
         Self {
-            enforcer,
+            source,
             respond: Respond::default(),
             caps: Caps::default(),
             bases: Vec::new(),
@@ -119,20 +120,17 @@ impl Governor {
         self.on_decision.is_some() || LevelFilter::current() >= LevelFilter::WARN
     }
 
-    pub(crate) fn blocks(&self) -> bool {
-        self.enforcer.current_mode() == Mode::Block
-    }
-
     /// Judges a request's head.
     pub(crate) fn begin(self: &Arc<Self>, head: &request::Parts) -> Begin {
-        let started = self.enforcer.now();
-        let place = self.judge_place(head);
+        let enforcer = self.source.choose(head);
+        let started = enforcer.now();
+        let place = judge_place(&enforcer, head);
         let (found, lost) =
             match endpoint::classify(head.method.as_str(), head.uri.path(), &self.bases) {
                 Ok(found) => (Some(found), None),
                 Err(lost) => (None, Some(lost)),
             };
-        let mut exchange = Exchange::new(self.clone(), started, found);
+        let mut exchange = Exchange::new(self.clone(), enforcer, started, found);
         let payer = self
             .accounting
             .agent(head)
@@ -143,7 +141,7 @@ impl Governor {
         if let Err(violation) = place.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
-        let service = self.judge_service(head, exchange.endpoint(), lost);
+        let service = self.judge_service(exchange.enforcer(), head, exchange.endpoint(), lost);
         if let Err(violation) = service.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
@@ -171,58 +169,20 @@ impl Governor {
         }
     }
 
-    /// Whether the request says where it goes, where that matters, and the network rules on it.
-    fn judge_place(&self, head: &request::Parts) -> Result<(), PolicyViolation> {
-        let policy = self.enforcer.policy();
-        let network = policy.network().is_some();
-        if !network && !policy.api().is_some_and(ApiRules::is_restricted) {
-            return Ok(());
-        }
-        let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
-            let message = if network {
-                "network rules need the request's scheme and host, and its URI has none"
-            } else {
-                "rules on services need the request's scheme and host, and its URI has none"
-            };
-            return Err(unreadable(message)
-                .with_help("place the layer where request URIs are absolute: around the client, above its connector"));
-        };
-        if authority.as_str().contains('@') {
-            return Err(unreadable("the request's URI carries credentials"));
-        }
-        let mut hosts = head.headers.get_all(header::HOST).iter();
-        if let Some(host) = hosts.next() {
-            let same = host
-                .to_str()
-                .is_ok_and(|host| same_host(host, authority.as_str(), scheme));
-            if !same || hosts.next().is_some() {
-                return Err(unreadable(
-                    "the request's `host` header and its URI name different hosts",
-                ));
-            }
-        }
-        self.enforcer
-            .judge_network(authority.host(), scheme, Seen::Request)
-    }
-
     /// The rules on services, and on their endpoints.
     fn judge_service(
         &self,
+        enforcer: &PolicyEnforcer,
         head: &request::Parts,
         found: Option<&Endpoint>,
         lost: Option<NoEndpoint>,
     ) -> Result<(), PolicyViolation> {
-        if !self
-            .enforcer
-            .policy()
-            .api()
-            .is_some_and(ApiRules::is_restricted)
-        {
+        if !enforcer.policy().api().is_some_and(ApiRules::is_restricted) {
             return Ok(());
         }
         let host = head.uri.host().unwrap_or_default();
         let Some(service) = self.services.of(host) else {
-            return self.enforcer.judge_unknown_service(host);
+            return enforcer.judge_unknown_service(host);
         };
         let path = match (found, lost) {
             (Some(endpoint), _) => endpoint.path,
@@ -233,7 +193,7 @@ impl Governor {
                 path.strip_prefix("/v1/").unwrap_or(path)
             }
         };
-        self.enforcer.judge_api(service, Some(path), Seen::Request)
+        enforcer.judge_api(service, Some(path), Seen::Request)
     }
 
     /// Whether the request is to be read (`true`) or passes unread (`false`).
@@ -298,6 +258,39 @@ impl Governor {
             (_, request) => judge_body_headers(&head.headers, request).map(|()| true),
         }
     }
+}
+
+/// Whether the request says where it goes, where that matters, and the network rules on it.
+fn judge_place(enforcer: &PolicyEnforcer, head: &request::Parts) -> Result<(), PolicyViolation> {
+    let policy = enforcer.policy();
+    let network = policy.network().is_some();
+    if !network && !policy.api().is_some_and(ApiRules::is_restricted) {
+        return Ok(());
+    }
+    let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
+        let message = if network {
+            "network rules need the request's scheme and host, and its URI has none"
+        } else {
+            "rules on services need the request's scheme and host, and its URI has none"
+        };
+        return Err(unreadable(message)
+            .with_help("place the layer where request URIs are absolute: around the client, above its connector"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(unreadable("the request's URI carries credentials"));
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    if let Some(host) = hosts.next() {
+        let same = host
+            .to_str()
+            .is_ok_and(|host| same_host(host, authority.as_str(), scheme));
+        if !same || hosts.next().is_some() {
+            return Err(unreadable(
+                "the request's `host` header and its URI name different hosts",
+            ));
+        }
+    }
+    enforcer.judge_network(authority.host(), scheme, Seen::Request)
 }
 
 fn matches_host(head: &request::Parts, patterns: &[DomainPattern]) -> bool {

@@ -11,6 +11,7 @@ use crate::governor::Governor;
 use crate::policy::{DomainPattern, Policy};
 use crate::respond::Respond;
 use crate::service::SekuireService;
+use crate::source::{PolicySource, Source};
 use crate::wire::endpoint;
 
 /// Governs every call that goes through a client service by a policy.
@@ -58,7 +59,16 @@ impl SekuireLayer {
     #[must_use]
     pub fn from_enforcer(enforcer: PolicyEnforcer) -> Self {
         Self {
-            governor: Arc::new(Governor::new(enforcer)),
+            governor: Arc::new(Governor::new(Source::Fixed(enforcer))),
+        }
+    }
+
+    /// A layer whose policy may change or differ from request to request: a [`LivePolicy`](crate::LivePolicy), or
+    /// [`PerRequest`](crate::PerRequest).
+    #[must_use]
+    pub fn from_source(source: impl PolicySource) -> Self {
+        Self {
+            governor: Arc::new(Governor::new(Source::Other(Arc::new(source)))),
         }
     }
 
@@ -315,13 +325,14 @@ impl SekuireLayer {
     /// What each agent that counts something has used and reserved of each limit, in the order of their names.
     #[must_use]
     pub fn usage(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
-        self.governor.enforcer.usage_by_agent()
+        self.enforcer().usage_by_agent()
     }
 
-    /// The enforcer that decides, which shares its counters with this layer.
+    /// The enforcer that decides at this moment, where a request brings none along. It shares its counters with this
+    /// layer.
     #[must_use]
-    pub fn enforcer(&self) -> &PolicyEnforcer {
-        &self.governor.enforcer
+    pub fn enforcer(&self) -> PolicyEnforcer {
+        self.governor.source.current()
     }
 }
 

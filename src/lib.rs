@@ -164,6 +164,7 @@
 //! - **`redis`**, **`redis-tls`**: `RedisStore`, limits that several processes share through Redis or Valkey.
 //! - **`signed`**: `Trust` and `PolicyLoader::trust`, for policies in signed envelopes, verified against pinned keys;
 //!   `sekuire_id`, the id that Sekuire gives an agent.
+//! - **`watch`**: `PolicyFile` and `PolicyWatch`, a policy file that is loaded anew when it changes.
 //! - **`full`**: all of them.
 
 mod accounting;
@@ -182,8 +183,11 @@ mod policy;
 mod respond;
 mod service;
 mod services;
+mod source;
 mod steps;
 mod violation;
+#[cfg(feature = "watch")]
+mod watch;
 mod wire;
 
 pub use accounting::{AgentKey, EstimateTokens, Prompt};
@@ -211,7 +215,10 @@ pub use policy::{
 pub use policy::{Envelope, Trust, sekuire_id};
 pub use respond::Respond;
 pub use service::SekuireService;
+pub use source::{LivePolicy, PerRequest, PolicySource, PolicyStatus};
 pub use violation::{PolicyViolation, Rule, Seen};
+#[cfg(feature = "watch")]
+pub use watch::{PolicyFile, PolicyWatch};
 
 /// The error type of governed services and bodies: whatever failed, boxed.
 /// [`PolicyViolation::find`] finds a violation in it.

@@ -113,7 +113,7 @@ pub(crate) fn receive<R>(
 ) -> Result<Received<R>, PolicyViolation> {
     let (mut head, body) = answer.into_parts();
     let kind = exchange.answer(&mut head)?;
-    let body = if exchange.governor().blocks() {
+    let body = if exchange.blocks() {
         match kind {
             Some(Answer::Stream) => ResponseBody::stream(body, exchange),
             Some(Answer::Data) => ResponseBody::data(body, exchange),

@@ -473,7 +473,8 @@ fn every_agent_has_its_own_budget_by_extension_or_extractor() {
     }
     let usage = by_team.layer.usage();
     let agents: Vec<_> = usage.iter().map(|(agent, _)| &**agent).collect();
-    let own = by_team.layer.enforcer().policy().agent();
+    let enforcer = by_team.layer.enforcer();
+    let own = enforcer.policy().agent();
     let mut expected = vec!["a", "b", "blue", "red", own];
     expected.sort_unstable();
     assert_eq!(agents, expected);

@@ -87,7 +87,7 @@ impl PolicyEnforcer {
     /// ```
     #[must_use]
     pub fn limit_store(mut self, store: impl LimitStore) -> Self {
-        self.store = Some(Arc::new(store));
+        Arc::make_mut(&mut self.inner).store = Some(Arc::new(store));
         self
     }
 
@@ -95,7 +95,7 @@ impl PolicyEnforcer {
     /// share are listed for each.
     #[must_use]
     pub fn usage_by_agent(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
-        let agents = self.ledger.agents();
+        let agents = self.inner.ledger.agents();
         agents
             .into_iter()
             .map(|agent| {
@@ -106,8 +106,8 @@ impl PolicyEnforcer {
     }
 
     pub(crate) fn usage_of(&self, agent: &Arc<str>) -> Vec<LimitUsage> {
-        let used = self.ledger.usage(self.clock.now(), agent);
-        let limits = self.policy.limits();
+        let used = self.inner.ledger.usage(self.inner.clock.now(), agent);
+        let limits = self.inner.policy.limits();
         used.into_iter()
             .filter_map(|usage| {
                 let limit = limits.get(usage.limit)?.clone();
@@ -122,13 +122,13 @@ impl PolicyEnforcer {
     }
 
     /// The key under which calls count unless something else names them.
-    pub(crate) const fn agent(&self) -> &Arc<str> {
-        &self.call.agent
+    pub(crate) fn agent(&self) -> &Arc<str> {
+        &self.inner.call.agent
     }
 
     /// Whether any limit counts tokens.
     pub(crate) fn limits_tokens(&self) -> bool {
-        let limits = self.policy.limits();
+        let limits = self.inner.policy.limits();
         limits.iter().any(|limit| limit.unit() == LimitUnit::Tokens)
     }
 
@@ -145,14 +145,15 @@ impl PolicyEnforcer {
             agent: agent.clone(),
             models: self.model_limits(models),
         };
-        if let Some(store) = &self.store {
+        if let Some(store) = &self.inner.store {
             return self.ask(store, &call, estimate);
         }
-        match self.ledger.admit(now, &call, estimate) {
+        match self.inner.ledger.admit(now, &call, estimate) {
             Ok(ticket) => Admission::Told(Some(Held::Here(ticket)), Ok(())),
             Err(refusal) => {
-                let goes_ahead = self.mode != Mode::Block;
-                let ticket = goes_ahead.then(|| self.ledger.admit_anyway(now, &call, estimate));
+                let goes_ahead = self.inner.mode != Mode::Block;
+                let ticket =
+                    goes_ahead.then(|| self.inner.ledger.admit_anyway(now, &call, estimate));
                 let violation = self.limit_violation(refusal, Seen::Request);
                 Admission::Told(ticket.map(Held::Here), Err(violation))
             }
@@ -169,7 +170,7 @@ impl PolicyEnforcer {
             return Admission::Told(None, Ok(()));
         }
         Admission::Asked(Asking {
-            answer: store.reserve(asks, self.mode == Mode::Block),
+            answer: store.reserve(asks, self.inner.mode == Mode::Block),
             limits,
         })
     }
@@ -183,7 +184,7 @@ impl PolicyEnforcer {
     ) -> (Vec<usize>, Vec<Ask>) {
         let mut limits = Vec::new();
         let mut asks: Vec<Ask> = Vec::new();
-        for (index, limit) in self.policy.limits().iter().enumerate() {
+        for (index, limit) in self.inner.policy.limits().iter().enumerate() {
             if !governing(&(index, limit)) {
                 continue;
             }
@@ -210,7 +211,7 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Unavailable`](StoreRefusal::Unavailable) when the store can't be reached.
     pub async fn shared_usage(&self, agent: &str) -> Result<Vec<LimitUsage>, StoreRefusal> {
-        let Some(store) = &self.store else {
+        let Some(store) = &self.inner.store else {
             return Ok(self.usage_of(&Arc::from(agent)));
         };
         let (limits, asks) = self.asks(|_| true, agent, 0);
@@ -224,7 +225,7 @@ impl PolicyEnforcer {
             Some(Held::There { lease, limits }) => {
                 self.counted_usage(limits, lease.counted().unwrap_or_default())
             }
-            _ if self.store.is_some() => Vec::new(),
+            _ if self.inner.store.is_some() => Vec::new(),
             _ => self.usage_of(agent),
         }
     }
@@ -233,7 +234,7 @@ impl PolicyEnforcer {
         let each = limits.iter().zip(counted);
         each.filter_map(|(index, counted)| {
             Some(LimitUsage {
-                limit: self.policy.limits().get(*index)?.clone(),
+                limit: self.inner.policy.limits().get(*index)?.clone(),
                 used: counted.used,
                 reserved: counted.reserved,
                 reset: counted.reset,
@@ -297,13 +298,13 @@ impl PolicyEnforcer {
         more: u64,
     ) -> Result<(), PolicyViolation> {
         let refusal = match held {
-            Held::Here(ticket) => match self.ledger.extend(now, ticket, more) {
+            Held::Here(ticket) => match self.inner.ledger.extend(now, ticket, more) {
                 Ok(()) => return Ok(()),
                 Err(exceeded) => Refusal::Exceeded(exceeded),
             },
             Held::There { lease, limits } => {
                 let Some(full) = lease.refused_by() else {
-                    if let Some(store) = &self.store
+                    if let Some(store) = &self.inner.store
                         && lease.begins_extension()
                     {
                         store.extend(lease, more);
@@ -327,12 +328,17 @@ impl PolicyEnforcer {
         tokens: u64,
     ) -> Result<(), PolicyViolation> {
         match held {
-            Held::Here(ticket) => self.ledger.settle(now, ticket, tokens).map_err(|exceeded| {
-                self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
-                    .after_the_call()
-            }),
+            Held::Here(ticket) => {
+                self.inner
+                    .ledger
+                    .settle(now, ticket, tokens)
+                    .map_err(|exceeded| {
+                        self.limit_violation(Refusal::Exceeded(exceeded), Seen::Response)
+                            .after_the_call()
+                    })
+            }
             Held::There { lease, .. } => {
-                if let Some(store) = &self.store {
+                if let Some(store) = &self.inner.store {
                     store.settle(&lease, tokens);
                 }
                 Ok(())
@@ -342,26 +348,32 @@ impl PolicyEnforcer {
 
     /// The calls that go on after their answer.
     pub(crate) fn runs(&self) -> &Runs {
-        &self.runs
+        &self.inner.runs
     }
 
     /// Keeps a call's reservation until somebody reads how its run ended. A run that nobody asked for in time is
     /// charged what it reserved.
     pub(crate) fn wait_for_run(&self, run: Run) {
-        if let Some(Run { held, .. }) = self.runs.wait_for(run) {
+        if let Some(Run { held, enforcer, .. }) = self.inner.runs.wait_for(run) {
             let estimate = held.estimate();
             // Over the budget or not, its answer is long gone.
-            let _ = self.settle(self.now(), held, estimate);
+            let _ = enforcer.settle(enforcer.now(), held, estimate);
         }
     }
 
     fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
         let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
-        if !self.policy.limits().iter().any(|limit| per_model(&limit)) {
-            return self.call.models.clone();
+        if !self
+            .inner
+            .policy
+            .limits()
+            .iter()
+            .any(|limit| per_model(&limit))
+        {
+            return self.inner.call.models.clone();
         }
         let models: Vec<&str> = models.collect();
-        let limits = self.policy.limits().iter().enumerate();
+        let limits = self.inner.policy.limits().iter().enumerate();
         limits
             .filter(|(_, limit)| match limit.scope() {
                 LimitScope::PerModel(entry) => models.iter().any(|model| entry.matches(model)),
@@ -382,7 +394,7 @@ impl PolicyEnforcer {
                 );
             }
         };
-        let Some(limit) = self.policy.limits().get(limit) else {
+        let Some(limit) = self.inner.policy.limits().get(limit) else {
             return PolicyViolation::new(Rule::RateLimitExceeded, seen, "Rate limit exceeded")
                 .with_retry_after(wait);
         };

@@ -49,7 +49,7 @@ impl PolicyEnforcer {
     }
 
     fn judge_filesystem(&self, path: &str) -> Result<(), PolicyViolation> {
-        let Some(rules) = self.policy.filesystem() else {
+        let Some(rules) = self.inner.policy.filesystem() else {
             return Ok(());
         };
         let (rule, message) = match rules.check(path) {
@@ -94,7 +94,7 @@ impl PolicyEnforcer {
         path: Option<&str>,
         seen: Seen,
     ) -> Result<(), PolicyViolation> {
-        let Some(rules) = self.policy.api() else {
+        let Some(rules) = self.inner.policy.api() else {
             return Ok(());
         };
         let found = match path {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Held;
+use super::{Held, PolicyEnforcer};
 
 /// Runs that are waited for at once. Beyond it the oldest is settled at what it reserved.
 const MAX_RUNS: usize = 1_024;
@@ -15,6 +15,8 @@ pub(crate) struct Run {
     pub(crate) held: Held,
     /// The estimate of its prompt.
     pub(crate) prompt_tokens: u64,
+    /// Under whose limits it began.
+    pub(crate) enforcer: PolicyEnforcer,
 }
 
 /// The runs that are waited for, the oldest first.

@@ -13,6 +13,7 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 
 use crate::accounting::AgentKey;
 use crate::body::collect::{Collected, Uncollected};
+use crate::enforcer::PolicyEnforcer;
 use crate::exchange::Exchange;
 use crate::governor::{Begin, Governor};
 use crate::layer::SekuireLayer;
@@ -90,6 +91,9 @@ impl Middleware for SekuireMiddleware {
         let mut head = take_head(&mut request)?;
         if let Some(agent) = extensions.get::<AgentKey>() {
             head.extensions.insert(agent.clone());
+        }
+        if let Some(policy) = extensions.get::<PolicyEnforcer>() {
+            head.extensions.insert(policy.clone());
         }
         let governed = match self.governor.begin(&head) {
             Begin::Refuse(violation) => Err(Stop::Refused(violation)),

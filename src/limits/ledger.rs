@@ -144,21 +144,34 @@ pub(crate) struct Usage {
 /// and 250 an hour, at most 16.1 KiB a limit. With the default of 10,000 keys, all of them busy, that
 /// is up to 157 MiB for each per-agent limit above 1,024. Global and per-model limits have one window
 /// each.
+///
+/// A policy that takes another's place gets a ledger that [succeeds](Self::succeeded) the other's: both count in the same
+/// windows, each by its own limits, for as long as calls admitted by the first are under way.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// In the order of every key's counters.
+    /// In the order of their places among every key's counters.
     own: Vec<Limit>,
-    /// In the order of [`State::shared`].
+    /// In the order of their places in [`State::shared`].
     shared: Vec<Limit>,
     max_keys: usize,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
-/// A limit that knows its place in the policy.
+/// A limit that knows its place in the policy and that of its counters.
 #[derive(Debug)]
 struct Limit {
     index: usize,
+    place: usize,
     spec: LimitSpec,
+}
+
+/// What the counters at one place count.
+#[derive(Debug)]
+struct Place {
+    window: Duration,
+    max: u64,
+    /// Ledgers with a limit here. Without one it waits for another limit.
+    ledgers: u32,
 }
 
 /// What one limit has counted, for one key or for all.
@@ -176,7 +189,10 @@ struct State {
     latest: Duration,
     /// Of the per-model and global limits.
     shared: Vec<Counter>,
+    shared_places: Vec<Place>,
     keys: Keys,
+    /// Of the counters that each key has.
+    own_places: Vec<Place>,
 }
 
 /// The agent keys that count something, and their counters.
@@ -204,26 +220,54 @@ impl Ledger {
     /// `limits`.
     #[must_use]
     pub(crate) fn new(limits: Vec<LimitSpec>) -> Self {
-        let (own, shared): (Vec<_>, Vec<_>) = limits
-            .into_iter()
-            .enumerate()
-            .map(|(index, spec)| Limit { index, spec })
-            .partition(|limit| limit.spec.scope == Scope::PerAgent);
         let state = State {
             latest: Duration::ZERO,
-            shared: empty(&shared),
+            shared: Vec::new(),
+            shared_places: Vec::new(),
             keys: Keys {
                 index: HashMap::new(),
                 slots: Vec::new(),
                 recent: 0,
                 none_idle_before: Duration::MAX,
             },
+            own_places: Vec::new(),
         };
+        let none = Self {
+            own: Vec::new(),
+            shared: Vec::new(),
+            max_keys: DEFAULT_MAX_KEYS,
+            state: Arc::new(Mutex::new(state)),
+        };
+        none.succeeded(limits, &[])
+    }
+
+    /// The ledger of a policy that takes this one's place. `continues` tells for each of the new limits which of this
+    /// ledger's, by its index, counts the same: it goes on with what that one counted, under its own maximum. No two
+    /// continue the same one.
+    ///
+    /// From here on the windows' maxima are the new ones, also for calls that this ledger admitted: what they reserve
+    /// and what is charged for them counts in both.
+    #[must_use]
+    pub(crate) fn succeeded(&self, limits: Vec<LimitSpec>, continues: &[Option<usize>]) -> Self {
+        let mut state = self.lock();
+        let (mut own, mut shared) = (Vec::new(), Vec::new());
+        for (index, spec) in limits.into_iter().enumerate() {
+            let is_own = spec.scope == Scope::PerAgent;
+            let mine = if is_own { &self.own } else { &self.shared };
+            let continued = continues.get(index).copied().flatten();
+            let continued = continued.and_then(|old| mine.iter().find(|limit| limit.index == old));
+            let place = state.place_for(&spec, continued.map(|limit| limit.place));
+            let limits = if is_own { &mut own } else { &mut shared };
+            limits.push(Limit { index, place, spec });
+        }
+        drop(state);
+        own.sort_unstable_by_key(|limit| limit.place);
+        shared.sort_unstable_by_key(|limit| limit.place);
         Self {
             own,
             shared,
-            max_keys: DEFAULT_MAX_KEYS,
-            state: Mutex::new(state),
+            max_keys: self.max_keys,
+            state: self.state.clone(),
         }
     }
 
@@ -267,7 +311,12 @@ impl Ledger {
     fn take_if_room(&self, now: Duration, call: &Call, estimate: u64) -> Result<u64, Refusal> {
         let mut state = self.lock();
         let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
+        let State {
+            shared,
+            keys,
+            own_places,
+            ..
+        } = &mut *state;
 
         let mut fresh = Vec::new();
         let own = match keys.find(&call.agent) {
@@ -279,7 +328,7 @@ impl Ledger {
                 if !keys.has_room(now, self.max_keys) {
                     return Err(Refusal::KeysFull);
                 }
-                fresh = empty(&self.own);
+                fresh = empty(own_places);
                 &mut fresh
             }
         };
@@ -309,9 +358,14 @@ impl Ledger {
     pub(crate) fn admit_anyway(&self, now: Duration, call: &Call, estimate: u64) -> Ticket {
         let mut state = self.lock();
         let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
+        let State {
+            shared,
+            keys,
+            own_places,
+            ..
+        } = &mut *state;
         let mut fresh = Vec::new();
-        let own = keys.find_or(&call.agent, &mut fresh, &self.own);
+        let own = keys.find_or(&call.agent, &mut fresh, own_places);
         for (_, counter) in self.governing(call, own, shared) {
             counter.window.used(now);
         }
@@ -354,9 +408,14 @@ impl Ledger {
     ) -> Result<(), Exceeded> {
         let mut state = self.lock();
         let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
+        let State {
+            shared,
+            keys,
+            own_places,
+            ..
+        } = &mut *state;
         let mut fresh = Vec::new();
-        let own = keys.find_or(&ticket.call.agent, &mut fresh, &self.own);
+        let own = keys.find_or(&ticket.call.agent, &mut fresh, own_places);
 
         let mut granted = more;
         let full = self
@@ -436,9 +495,14 @@ impl Ledger {
     ) -> Result<(), Exceeded> {
         let mut state = self.lock();
         let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
+        let State {
+            shared,
+            keys,
+            own_places,
+            ..
+        } = &mut *state;
         let mut fresh = Vec::new();
-        let own = keys.find_or(&call.agent, &mut fresh, &self.own);
+        let own = keys.find_or(&call.agent, &mut fresh, own_places);
         let crossed = self
             .governing(call, own, shared)
             .filter(|(limit, _)| limit.spec.unit == Unit::Tokens)
@@ -464,9 +528,14 @@ impl Ledger {
     pub(crate) fn usage(&self, now: Duration, agent: &Arc<str>) -> Vec<Usage> {
         let mut state = self.lock();
         let now = state.observe(now);
-        let State { shared, keys, .. } = &mut *state;
+        let State {
+            shared,
+            keys,
+            own_places,
+            ..
+        } = &mut *state;
         let mut unused = Vec::new();
-        let own = keys.find_or(agent, &mut unused, &self.own);
+        let own = keys.find_or(agent, &mut unused, own_places);
         let mut usage: Vec<_> = self
             .counters(own, shared)
             .map(|(limit, counter)| Usage {
@@ -509,13 +578,30 @@ impl Ledger {
         own: &'a mut [Counter],
         shared: &'a mut [Counter],
     ) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
-        let own = self.own.iter().zip(own);
-        own.chain(self.shared.iter().zip(shared))
+        at_places(&self.own, own).chain(at_places(&self.shared, shared))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics, and every step leaves windows that hold.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        let mut state = self.lock();
+        let State {
+            own_places,
+            shared_places,
+            ..
+        } = &mut *state;
+        for (limits, places) in [(&self.own, own_places), (&self.shared, shared_places)] {
+            for limit in limits {
+                if let Some(place) = places.get_mut(limit.place) {
+                    place.ledgers = place.ledgers.saturating_sub(1);
+                }
+            }
+        }
     }
 }
 
@@ -527,12 +613,63 @@ impl Limit {
 }
 
 impl Counter {
+    fn of(place: &Place) -> Self {
+        Self {
+            window: Window::new(place.window, place.max),
+            reserved: 0,
+        }
+    }
+
     fn wait_for(&mut self, now: Duration, amount: u64) -> Option<Duration> {
         self.window.wait_for(now, amount, self.reserved)
     }
 }
 
 impl State {
+    /// A place for a limit: the one whose count it continues, or else an empty one.
+    fn place_for(&mut self, spec: &LimitSpec, continued: Option<usize>) -> usize {
+        let Self {
+            shared,
+            shared_places,
+            keys,
+            own_places,
+            ..
+        } = self;
+        let is_own = spec.scope == Scope::PerAgent;
+        let places = if is_own { own_places } else { shared_places };
+        let known = continued.or_else(|| places.iter().position(|place| place.ledgers == 0));
+        let at = known.unwrap_or(places.len());
+        let ledgers = match places.get(at) {
+            Some(place) => place.ledgers.saturating_add(1),
+            None => 1,
+        };
+        let place = Place {
+            window: spec.window,
+            max: spec.max,
+            ledgers,
+        };
+        let renew = |counters: &mut Vec<Counter>| match counters.get_mut(at) {
+            Some(counter) if continued.is_some() => counter.window.set_max(spec.max),
+            Some(counter) => *counter = Counter::of(&place),
+            None => counters.push(Counter::of(&place)),
+        };
+        if is_own {
+            // What a key counts may end sooner now.
+            keys.none_idle_before = Duration::ZERO;
+            keys.slots
+                .iter_mut()
+                .map(|slot| &mut slot.counters)
+                .for_each(renew);
+        } else {
+            renew(shared);
+        }
+        match places.get_mut(at) {
+            Some(known) => *known = place,
+            None => places.push(place),
+        }
+        at
+    }
+
     /// Takes note of the time; what it gives back never runs backwards.
     fn observe(&mut self, now: Duration) -> Duration {
         self.latest = self.latest.max(now);
@@ -557,12 +694,12 @@ impl Keys {
         &'a mut self,
         agent: &Arc<str>,
         fresh: &'a mut Vec<Counter>,
-        limits: &[Limit],
+        places: &[Place],
     ) -> &'a mut Vec<Counter> {
         match self.find(agent) {
             Some(own) => own,
             None => {
-                *fresh = empty(limits);
+                *fresh = empty(places);
                 fresh
             }
         }
@@ -645,14 +782,20 @@ fn busy_for(counters: &mut [Counter], now: Duration) -> Option<Duration> {
     Some(waits.max().unwrap_or(Duration::ZERO))
 }
 
-fn empty(limits: &[Limit]) -> Vec<Counter> {
-    limits
-        .iter()
-        .map(|limit| Counter {
-            window: Window::new(limit.spec.window, limit.spec.max),
-            reserved: 0,
-        })
-        .collect()
+fn empty(places: &[Place]) -> Vec<Counter> {
+    places.iter().map(Counter::of).collect()
+}
+
+/// Each limit with the counter at its place. Mostly each counter is the next limit's.
+fn at_places<'a>(
+    limits: &'a [Limit],
+    counters: &'a mut [Counter],
+) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
+    let mut counters = counters.iter_mut().enumerate();
+    limits.iter().filter_map(move |limit| {
+        let (_, counter) = counters.find(|(place, _)| *place == limit.place)?;
+        Some((limit, counter))
+    })
 }
 
 /// Agent keys that may count something at once, unless configured.

@@ -59,6 +59,11 @@ impl Window {
         }
     }
 
+    /// Takes another maximum. What counts goes on counting, as long as it would have.
+    pub(crate) const fn set_max(&mut self, max: u64) {
+        self.max = max;
+    }
+
     /// What counts at `now`. More than the maximum if more was added.
     pub(crate) fn used(&mut self, now: Duration) -> u64 {
         self.advance(now);

@@ -198,6 +198,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             unenforced: Vec::new(),
             warnings: Vec::new(),
             translated: Vec::new(),
+            tools_file: None,
             #[cfg(feature = "signed")]
             envelope: None,
         },

@@ -85,6 +85,11 @@ impl PolicyLoader {
     pub fn from_path(self, path: impl AsRef<Path>) -> Result<Policy, PolicyError> {
         let path = path.as_ref();
         let text = read(path)?;
+        self.read_from(path, &text)
+    }
+
+    /// As [`from_path`](Self::from_path), of a file that was read before.
+    pub(crate) fn read_from(self, path: &Path, text: &str) -> Result<Policy, PolicyError> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let format = match extension.map(str::to_ascii_lowercase).as_deref() {
             Some("yml" | "yaml") => Format::Yaml,
@@ -99,7 +104,7 @@ impl PolicyLoader {
             _ => Format::Yaml,
         };
         let folder = path.parent().unwrap_or(Path::new(""));
-        self.load(&text, format, Some(folder), &|error| error.in_file(path))
+        self.load(text, format, Some(folder), &|error| error.in_file(path))
     }
 
     /// As [`Policy::from_yaml`].
@@ -118,6 +123,22 @@ impl PolicyLoader {
     /// As [`Policy::from_json`].
     pub fn from_json(self, text: &str) -> Result<Policy, PolicyError> {
         self.load(text, Format::Json, None, &|error| error)
+    }
+
+    /// For a policy that is to replace this one.
+    #[cfg(feature = "watch")]
+    pub(crate) fn succeeding(self, in_force: &Policy) -> Self {
+        #[cfg(feature = "signed")]
+        let loader = Self {
+            trust: self.trust.map(|trust| trust.after(in_force)),
+            ..self
+        };
+        #[cfg(not(feature = "signed"))]
+        let loader = {
+            let _ = in_force;
+            self
+        };
+        loader
     }
 
     fn load(
@@ -152,6 +173,7 @@ impl PolicyLoader {
             .collect();
         if !mentioned.is_empty() {
             let file = folder.map(|folder| folder.join(rules.tools_file()));
+            rules.inner.tools_file.clone_from(&file);
             let mut known = Categories {
                 source: None,
                 tools: BTreeMap::new(),
@@ -178,7 +200,7 @@ impl PolicyLoader {
 }
 
 /// Reads a whole file as text, if it is a regular file of bearable size.
-pub(super) fn read(path: &Path) -> Result<String, PolicyError> {
+pub(crate) fn read(path: &Path) -> Result<String, PolicyError> {
     let failed = |error| PolicyError::io(path, error);
     let refused = |draft| PolicyError::new(vec![draft], "", Format::Yaml).in_file(path);
     // Looked at before it is opened: opening a pipe would wait for its writer.

@@ -28,7 +28,7 @@ mod signed;
 mod translate;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use api::{ApiMatch, ApiRules, ApiService};
@@ -39,6 +39,8 @@ pub use filesystem::{FilesystemMatch, FilesystemRules, PathPattern};
 #[cfg(feature = "signed")]
 pub use identity::sekuire_id;
 pub use loader::PolicyLoader;
+#[cfg(feature = "watch")]
+pub(crate) use loader::read;
 pub use pattern::NamePattern;
 pub use rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, NetworkMatch, NetworkRules};
 #[cfg(feature = "signed")]
@@ -88,6 +90,8 @@ struct Inner {
     unenforced: Vec<Notice>,
     warnings: Vec<Notice>,
     translated: Vec<Notice>,
+    /// The file beside the policy that says which tools its entries mean, whether it is there or not.
+    tools_file: Option<PathBuf>,
     #[cfg(feature = "signed")]
     envelope: Option<Envelope>,
 }
@@ -152,6 +156,12 @@ impl Policy {
     #[must_use]
     pub fn translated(&self) -> &[Notice] {
         &self.inner.translated
+    }
+
+    /// The file that says which tools the policy's entries mean, if they ask for one, whether it is there or not.
+    #[cfg(feature = "watch")]
+    pub(crate) fn tools_file(&self) -> Option<&Path> {
+        self.inner.tools_file.as_deref()
     }
 
     /// Reads a policy written in JSON: the rules themselves, or an envelope that

@@ -272,7 +272,7 @@ pub struct Limit {
 pub enum LimitScope {
     /// Each agent by itself.
     PerAgent,
-    /// The models that match, each agent by itself.
+    /// The models that match, all agents together.
     PerModel(NamePattern),
     /// All agents together.
     Global,
@@ -293,6 +293,11 @@ impl Limit {
     #[must_use]
     pub fn scope(&self) -> &LimitScope {
         &self.scope
+    }
+
+    /// Whether both count the same, whatever their maximum.
+    pub(crate) fn counts_as(&self, other: &Self) -> bool {
+        self.scope == other.scope && self.unit == other.unit && self.window == other.window
     }
 
     /// What it counts.

@@ -276,6 +276,7 @@ pub(crate) struct Told {
     pub(crate) tokens: Option<u64>,
     pub(crate) estimated: bool,
     pub(crate) end: Option<End>,
+    pub(crate) policy_version: u64,
     /// The whole of it, for tests that look for what must not be in it.
     pub(crate) debug: String,
 }
@@ -297,20 +298,24 @@ impl Stand {
     }
 
     pub(crate) fn from_enforcer(enforcer: PolicyEnforcer) -> Self {
+        Self::around_layer(SekuireLayer::from_enforcer(enforcer))
+    }
+
+    pub(crate) fn around_layer(layer: SekuireLayer) -> Self {
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let sink = told.clone();
-        let layer =
-            SekuireLayer::from_enforcer(enforcer).on_decision(move |decision: &Decision<'_>| {
-                sink.lock().unwrap().push(Told {
-                    phase: decision.phase,
-                    verdict: decision.verdict,
-                    rule: decision.violation.map(PolicyViolation::rule),
-                    tokens: decision.tokens,
-                    estimated: decision.estimated,
-                    end: decision.end,
-                    debug: format!("{decision:?}"),
-                });
+        let layer = layer.on_decision(move |decision: &Decision<'_>| {
+            sink.lock().unwrap().push(Told {
+                phase: decision.phase,
+                verdict: decision.verdict,
+                rule: decision.violation.map(PolicyViolation::rule),
+                tokens: decision.tokens,
+                estimated: decision.estimated,
+                end: decision.end,
+                policy_version: decision.policy_version,
+                debug: format!("{decision:?}"),
             });
+        });
         Self { layer, told }
     }
 

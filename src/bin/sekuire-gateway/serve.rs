@@ -259,7 +259,8 @@ fn known_service(
     upstream: &Upstream,
     mode: ModeArg,
 ) -> Result<(), StartError> {
-    let policy = layer.enforcer().policy();
+    let enforcer = layer.enforcer();
+    let policy = enforcer.policy();
     if !policy.api().is_some_and(ApiRules::is_restricted) {
         return Ok(());
     }

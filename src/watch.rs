@@ -1,0 +1,339 @@
+//! A policy file that is watched: what it comes to say replaces what was in force, whole or not at all.
+//!
+//! The rule that is easily broken: what can't be read, or is refused, changes nothing. The last good policy stays, and the
+//! status says since when and why.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use sha2::{Digest, Sha256};
+
+use crate::BoxError;
+use crate::policy::{self, Policy, PolicyError, PolicyLoader};
+use crate::source::{LivePolicy, PolicySource};
+
+/// A policy file, with how it is to be loaded.
+///
+/// ```no_run
+/// use tower_sekuire::{LivePolicy, Policy, PolicyEnforcer, PolicyFile, SekuireLayer};
+///
+/// let mut file = PolicyFile::new("sekuire.yml", Policy::loader());
+/// let live = LivePolicy::new(PolicyEnforcer::new(file.load()?));
+/// let watch = file.watch(&live)?;
+/// let layer = SekuireLayer::from_source(live);
+///
+/// // From here on, the layer's policy is what the file says. `watch` is kept for as long as that is wanted.
+/// # drop((layer, watch));
+/// # Ok::<(), tower_sekuire::BoxError>(())
+/// ```
+pub struct PolicyFile {
+    path: PathBuf,
+    loader: PolicyLoader,
+    accept: Option<Accept>,
+    /// What was loaded last.
+    loaded: Option<Print>,
+}
+
+/// A caller's own condition on a policy.
+type Accept = Box<dyn Fn(&Policy) -> Result<(), BoxError> + Send>;
+
+/// What was read: the hash of the policy, and that of the tools beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Print {
+    policy: String,
+    tools: Option<String>,
+}
+
+impl fmt::Debug for PolicyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyFile")
+            .field("path", &self.path)
+            .field("loader", &self.loader)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PolicyFile {
+    /// The file at this path, to be loaded by this loader. Nothing is read yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, loader: PolicyLoader) -> Self {
+        Self {
+            path: path.into(),
+            loader,
+            accept: None,
+            loaded: None,
+        }
+    }
+
+    /// A condition that a policy must meet to replace the one in force. It is asked on the watching thread.
+    #[must_use]
+    pub fn accept(
+        mut self,
+        accept: impl Fn(&Policy) -> Result<(), BoxError> + Send + 'static,
+    ) -> Self {
+        self.accept = Some(Box::new(accept));
+        self
+    }
+
+    /// Loads the file. Blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::from_path`]; the condition of [`accept`](Self::accept) is not asked.
+    pub fn load(&mut self) -> Result<Policy, PolicyError> {
+        let text = policy::read(&self.path)?;
+        let policy = self.loader.clone().read_from(&self.path, &text)?;
+        self.loaded = Some(Print::of(&text, policy.tools_file()));
+        Ok(policy)
+    }
+
+    /// Watches the file on a thread of its own, and puts in force what it comes to say.
+    ///
+    /// A change is noticed through the system's notices of the file's folder, which also covers files that are replaced
+    /// and links that are turned, and, where those don't come (network file systems), by looking every five seconds. A file
+    /// is loaded when it has been the same for a tenth of a second. So that no half of it can be taken for the whole, write
+    /// it beside its place and rename it.
+    ///
+    /// Each replacement is logged, and each refusal once: target `tower_sekuire`, level INFO and WARN. Of signed policies,
+    /// only the same policy in the same or a later version replaces the one in force.
+    ///
+    /// # Errors
+    ///
+    /// When the thread can't be started.
+    pub fn watch(self, live: &LivePolicy) -> Result<PolicyWatch, BoxError> {
+        // A few: what is waiting already says that something changed.
+        let (orders, waiting) = sync_channel(4);
+        let changed = orders.clone();
+        let folder = match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let notices = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
+            let _ = changed.try_send(Order::Look);
+        })
+        .and_then(|mut watcher| {
+            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        if let Err(error) = &notices {
+            tracing::warn!(target: "tower_sekuire", %error, "no notices of the policy's folder: it is looked at every five seconds");
+        }
+        if let Some(print) = &self.loaded {
+            live.is_of(print.policy.clone());
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let mut watched = Watched {
+            ended: ended.clone(),
+            refused: None,
+            live: live.clone(),
+            file: self,
+        };
+        thread::Builder::new()
+            .name("sekuire-policy".to_owned())
+            .spawn(move || {
+                // Kept as long as the thread.
+                let _notices = notices;
+                watched.run(&waiting);
+            })?;
+        Ok(PolicyWatch { orders, ended })
+    }
+}
+
+/// A file that is being watched. Dropping it ends that; what is in force stays.
+#[derive(Debug)]
+pub struct PolicyWatch {
+    orders: SyncSender<Order>,
+    ended: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// The folder changed.
+    Look,
+    /// Load whatever is there and tell what came of it.
+    Reload(SyncSender<Result<u64, String>>),
+}
+
+impl PolicyWatch {
+    /// Loads the file now, changed or not. Returns the version that is in force then.
+    ///
+    /// Blocks until that is done: not for a thread that runs async tasks.
+    ///
+    /// # Errors
+    ///
+    /// Why the file was refused; what is in force stays.
+    pub fn reload(&self) -> Result<u64, BoxError> {
+        let (tell, told) = sync_channel(1);
+        let gone = "the policy is not watched any more";
+        self.orders.send(Order::Reload(tell)).map_err(|_| gone)?;
+        Ok(told.recv().map_err(|_| gone)??)
+    }
+}
+
+impl Drop for PolicyWatch {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // Only to wake the thread: a full queue does so too.
+        let _ = self.orders.try_send(Order::Look);
+    }
+}
+
+struct Watched {
+    file: PolicyFile,
+    live: LivePolicy,
+    /// Nobody wants it any more.
+    ended: Arc<AtomicBool>,
+    /// What was refused last, so that it is told once.
+    refused: Option<(Option<Print>, String)>,
+}
+
+impl Watched {
+    fn run(&mut self, orders: &Receiver<Order>) {
+        loop {
+            let order = orders.recv_timeout(LOOK_EVERY);
+            if self.ended.load(Ordering::Relaxed) {
+                return;
+            }
+            let asked = match order {
+                Ok(Order::Reload(tell)) => Some(tell),
+                Ok(Order::Look) => wait_until_settled(orders),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            match asked {
+                Some(tell) => {
+                    let _ = tell.try_send(self.reload());
+                }
+                None => self.look(),
+            }
+        }
+    }
+
+    /// Loads the file if it says something else than what was loaded or refused last.
+    fn look(&mut self) {
+        let policy = self.live.current();
+        let text = match policy::read(&self.file.path) {
+            Ok(text) => text,
+            Err(error) => return self.refuse(None, error.to_string()),
+        };
+        let print = Print::of(&text, policy.policy().tools_file());
+        if self.file.loaded.as_ref() == Some(&print) {
+            if self.refused.take().is_some() {
+                tracing::info!(target: "tower_sekuire", version = policy.version(), hash = %print.policy, "the policy file says again what is in force");
+                self.live.is_of(print.policy);
+            }
+            return;
+        }
+        let known = self.refused.as_ref().and_then(|(print, _)| print.as_ref());
+        if known != Some(&print) {
+            let _ = self.load(&text);
+        }
+    }
+
+    fn reload(&mut self) -> Result<u64, String> {
+        match policy::read(&self.file.path) {
+            Ok(text) => self.load(&text),
+            Err(error) => {
+                let reason = error.to_string();
+                self.refused = None;
+                self.refuse(None, reason.clone());
+                Err(reason)
+            }
+        }
+    }
+
+    fn load(&mut self, text: &str) -> Result<u64, String> {
+        let file = &self.file;
+        let in_force = self.live.current();
+        let loader = file.loader.clone().succeeding(in_force.policy());
+        let loaded = loader
+            .read_from(&file.path, text)
+            .map_err(|error| error.to_string());
+        let accepted = loaded.and_then(|policy| {
+            let accept = file.accept.as_ref();
+            let accepted = accept.map_or(Ok(()), |accept| accept(&policy));
+            accepted.map_err(|reason| reason.to_string())?;
+            Ok(policy)
+        });
+        match accepted {
+            Ok(policy) => {
+                let print = Print::of(text, policy.tools_file());
+                for notice in policy.warnings() {
+                    tracing::warn!(target: "tower_sekuire", "{notice}");
+                }
+                let version = self.live.put(policy, Some(print.policy.clone()));
+                tracing::info!(target: "tower_sekuire", version, hash = %print.policy, "the policy was replaced");
+                self.file.loaded = Some(print);
+                self.refused = None;
+                Ok(version)
+            }
+            Err(reason) => {
+                let print = Print::of(text, in_force.policy().tools_file());
+                self.refused = None;
+                self.refuse(Some(print), reason.clone());
+                Err(reason)
+            }
+        }
+    }
+
+    fn refuse(&mut self, print: Option<Print>, reason: String) {
+        let refused = (print, reason);
+        if self.refused.as_ref() == Some(&refused) {
+            return;
+        }
+        let version = self.live.current().version();
+        tracing::warn!(target: "tower_sekuire", version, "the policy file is refused, and the policy in force stays: {}", refused.1);
+        self.live.refused(refused.1.clone());
+        self.refused = Some(refused);
+    }
+}
+
+/// Waits until nothing has changed for a while, or somebody asks; not forever, or whoever writes without pause could keep
+/// a policy in force.
+fn wait_until_settled(orders: &Receiver<Order>) -> Option<SyncSender<Result<u64, String>>> {
+    for _ in 0..LONGEST_SETTLING {
+        thread::sleep(SETTLED_AFTER);
+        let mut is_quiet = true;
+        while let Ok(order) = orders.try_recv() {
+            match order {
+                Order::Look => is_quiet = false,
+                Order::Reload(tell) => return Some(tell),
+            }
+        }
+        if is_quiet {
+            break;
+        }
+    }
+    None
+}
+
+impl Print {
+    fn of(policy: &str, tools: Option<&Path>) -> Self {
+        Self {
+            policy: hash(policy),
+            tools: tools
+                .and_then(|path| policy::read(path).ok())
+                .map(|text| hash(&text)),
+        }
+    }
+}
+
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where notices don't come.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A file that is being written changes again sooner than that.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+
+/// So many times as long.
+const LONGEST_SETTLING: u32 = 10;
