@@ -15,6 +15,7 @@ use http::{StatusCode, Version, request, response};
 use crate::audit::{Decision, End, Phase, Verdict};
 use crate::enforcer::{Admission, Asked, Asking, Held, Mode, PolicyEnforcer, Run};
 use crate::governor::{ContentType, Governor, content_type, form_boundary, is_encoded};
+use crate::kill_switch::{KillSwitch, Leash};
 use crate::limits::{Lease, StoreRefusal};
 use crate::respond;
 use crate::violation::{PolicyViolation, Rule, Seen};
@@ -218,6 +219,23 @@ impl Exchange {
     fn agent(&self) -> &Arc<str> {
         let policy = self.enforcer.agent();
         self.agent.as_ref().unwrap_or(policy)
+    }
+
+    /// By what a switch may stop this call.
+    pub(crate) fn leash(&self, switch: &KillSwitch) -> Leash {
+        let policys = self.enforcer.agent().clone();
+        Leash::new(switch, self.agent().clone(), policys, self.governor.respond)
+    }
+
+    /// Somebody stopped the call, in whatever mode and wherever it was.
+    pub(crate) fn stopped(&mut self, violation: &PolicyViolation) {
+        self.violation = Some(violation.clone());
+        if self.sent {
+            self.finish_with(None, End::Violation);
+        } else {
+            self.tell(Phase::Request, Verdict::Refused, None);
+            self.told = true;
+        }
     }
 
     /// The most bytes of a request's body to collect. Without blocking nothing is refused, whatever its size: the

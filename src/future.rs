@@ -17,6 +17,7 @@ use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
 use crate::enforcer::Asking;
 use crate::exchange::Exchange;
+use crate::kill_switch::Leash;
 use crate::respond::Respond;
 use crate::steps::{self, Admitted, Governed, Receipt, Received, Stop};
 use crate::violation::PolicyViolation;
@@ -65,6 +66,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, B, S::Future, <S::Response as HttpResponse>::Body>,
+        leash: Option<Box<Leash>>,
     }
 }
 
@@ -113,12 +115,14 @@ where
                 violation: Some(violation),
                 respond,
             },
+            leash: None,
         }
     }
 
-    pub(crate) const fn pass(future: S::Future) -> Self {
+    pub(crate) const fn pass(future: S::Future, leash: Option<Box<Leash>>) -> Self {
         Self {
             state: State::Pass { future },
+            leash,
         }
     }
 
@@ -127,6 +131,7 @@ where
         head: request::Parts,
         body: B,
         exchange: Box<Exchange>,
+        leash: Option<Box<Leash>>,
     ) -> Self {
         let collected = Collected::new(exchange.request_cap());
         Self {
@@ -139,6 +144,7 @@ where
                     collected,
                 }),
             },
+            leash,
         }
     }
 }
@@ -165,7 +171,64 @@ where
     type Output = Result<Governed<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let mut this = self.project();
+        let Some(leash) = this.leash else {
+            return this.state.poll_answer(cx);
+        };
+        let stopped = match leash.pulled() {
+            Some(violation) => violation,
+            None => match this.state.as_mut().poll_answer(cx) {
+                Poll::Pending => ready!(leash.poll_pulled(cx)),
+                Poll::Ready(mut answer) => {
+                    if let (Ok(answer), Some(leash)) = (&mut answer, this.leash.take()) {
+                        answer.body_mut().hold_by(leash);
+                    }
+                    return Poll::Ready(answer);
+                }
+            },
+        };
+        let respond = leash.respond();
+        *this.leash = None;
+        Poll::Ready(this.state.stop(stopped, respond))
+    }
+}
+
+impl<S, B, R> State<S, B, S::Future, R>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body + From<Bytes>,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
+    /// Somebody stopped the call: nothing of it goes on.
+    fn stop(
+        mut self: Pin<&mut Self>,
+        violation: PolicyViolation,
+        respond: Respond,
+    ) -> Result<Governed<R>, BoxError> {
+        let exchange = match self.as_mut().project() {
+            StateProj::Collect { call, .. } => call.as_mut().map(|call| &mut call.exchange),
+            StateProj::Ask { asked } => asked.as_mut().map(|asked| &mut asked.exchange),
+            StateProj::Send { exchange, .. } => exchange.as_mut(),
+            StateProj::Receive { receipt, .. } => {
+                receipt.as_mut().map(|receipt| &mut receipt.exchange)
+            }
+            StateProj::Refused { .. } | StateProj::Pass { .. } | StateProj::Done => None,
+        };
+        if let Some(exchange) = exchange {
+            exchange.stopped(&violation);
+        }
+        self.set(Self::Done);
+        steps::refuse(violation, respond).map_err(Into::into)
+    }
+
+    fn poll_answer(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Governed<R>, BoxError>> {
+        let mut state = self;
         loop {
             let step = match state.as_mut().project() {
                 StateProj::Refused { violation, respond } => {
@@ -195,11 +258,11 @@ where
                     } = call;
                     let respond = exchange.governor().respond;
                     match steps::admit(&mut exchange, &mut head, collected, whole) {
-                        Ok(Admitted::Send(body)) => Continue(State::Send {
+                        Ok(Admitted::Send(body)) => Continue(Self::Send {
                             future: service.call(Request::from_parts(head, B::from(body))),
                             exchange: Some(exchange),
                         }),
-                        Ok(Admitted::Ask(asking, body)) => Continue(State::Ask {
+                        Ok(Admitted::Ask(asking, body)) => Continue(Self::Ask {
                             asked: Some(Box::new(Asked {
                                 service,
                                 head,
@@ -227,7 +290,7 @@ where
                         asking,
                     } = *asked;
                     match steps::resume(&mut exchange, &asking, answer) {
-                        Ok(()) => Continue(State::Send {
+                        Ok(()) => Continue(Self::Send {
                             future: service.call(Request::from_parts(head, B::from(body))),
                             exchange: Some(exchange),
                         }),
@@ -250,7 +313,7 @@ where
                         }
                         Ok(answer) => match steps::receive(answer, exchange) {
                             Ok(Received::Release(answer)) => Break(Ok(answer)),
-                            Ok(Received::Collect(body, receipt)) => Continue(State::Receive {
+                            Ok(Received::Collect(body, receipt)) => Continue(Self::Receive {
                                 body,
                                 receipt: Some(receipt),
                             }),
@@ -283,7 +346,7 @@ where
             match step {
                 Continue(next) => state.set(next),
                 Break(output) => {
-                    state.set(State::Done);
+                    state.set(Self::Done);
                     return Poll::Ready(output);
                 }
             }

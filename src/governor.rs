@@ -12,6 +12,7 @@ use crate::accounting::Accounting;
 use crate::audit::OnDecision;
 use crate::enforcer::{Openings, PolicyEnforcer};
 use crate::exchange::Exchange;
+use crate::kill_switch::{KillSwitch, Leash};
 use crate::policy::{ApiRules, DomainPattern};
 use crate::respond::Respond;
 use crate::services::Services;
@@ -65,6 +66,7 @@ pub(crate) struct Governor {
     pub(crate) openings: Openings,
     pub(crate) accounting: Accounting,
     pub(crate) on_decision: Option<OnDecision>,
+    pub(crate) kill_switch: Option<KillSwitch>,
     /// Events are read without the fast way, as the reference that it is compared with.
     #[cfg(fuzzing)]
     pub(crate) slow: bool,
@@ -75,9 +77,9 @@ pub(crate) struct Governor {
 pub(crate) enum Begin {
     Refuse(PolicyViolation),
     /// Send it as it is and pass the answer on unread.
-    Pass,
+    Pass(Option<Box<Leash>>),
     /// Collect the body and show it to [`Exchange::request`].
-    Read(Box<Exchange>),
+    Read(Box<Exchange>, Option<Box<Leash>>),
 }
 
 impl fmt::Debug for Governor {
@@ -92,6 +94,7 @@ impl fmt::Debug for Governor {
             .field("services", &self.services)
             .field("openings", &self.openings)
             .field("accounting", &self.accounting)
+            .field("kill_switch", &self.kill_switch)
             .finish_non_exhaustive()
     }
 }
@@ -109,6 +112,7 @@ impl Governor {
             openings: Openings::default(),
             accounting: Accounting::default(),
             on_decision: None,
+            kill_switch: None,
             #[cfg(fuzzing)]
             slow: false,
         }
@@ -138,6 +142,12 @@ impl Governor {
         if let Err(violation) = payer.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
+        let switch = self.kill_switch.as_ref();
+        let leash = switch.map(|switch| Box::new(exchange.leash(switch)));
+        if let Some(violation) = leash.as_ref().and_then(|leash| leash.pulled()) {
+            exchange.stopped(&violation);
+            return Begin::Refuse(violation);
+        }
         if let Err(violation) = place.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
@@ -152,18 +162,18 @@ impl Governor {
                 if !matches_host(head, &self.accounting.no_stream_options) {
                     exchange.set_may_ask_for_usage();
                 }
-                Begin::Read(Box::new(exchange))
+                Begin::Read(Box::new(exchange), leash)
             }
             Ok(false) => {
                 exchange.pass();
-                Begin::Pass
+                Begin::Pass(leash)
             }
             Err(violation) => match exchange.decide_request(violation) {
                 Err(violation) => Begin::Refuse(violation),
                 // In warn and audit modes what can't be read passes, and is told as not inspected.
                 Ok(()) => {
                     exchange.pass();
-                    Begin::Pass
+                    Begin::Pass(leash)
                 }
             },
         }

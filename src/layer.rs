@@ -8,6 +8,7 @@ use crate::accounting::{AgentKey, EstimateTokens};
 use crate::audit::Decision;
 use crate::enforcer::{LimitUsage, PolicyEnforcer};
 use crate::governor::Governor;
+use crate::kill_switch::KillSwitch;
 use crate::policy::{DomainPattern, Policy};
 use crate::respond::Respond;
 use crate::service::SekuireService;
@@ -320,6 +321,12 @@ impl SekuireLayer {
     #[must_use]
     pub fn every_event_in_full(self) -> Self {
         self.with(|governor| governor.slow = true)
+    }
+
+    /// Lets this switch stop calls, those under way included. A later one takes the place of an earlier one.
+    #[must_use]
+    pub fn kill_switch(self, switch: &KillSwitch) -> Self {
+        self.with(|governor| governor.kill_switch = Some(switch.clone()))
     }
 
     /// What each agent that counts something has used and reserved of each limit, in the order of their names.

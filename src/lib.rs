@@ -177,6 +177,7 @@ mod exchange;
 mod future;
 mod governor;
 mod hosts;
+mod kill_switch;
 mod layer;
 mod limits;
 mod policy;
@@ -199,6 +200,7 @@ pub use enforcer::{LimitUsage, Mode, PolicyEnforcer, RateLimit};
 pub use future::{HttpResponse, ResponseFuture};
 #[cfg(feature = "reqwest-middleware")]
 pub use hosts::reqwest_middleware::SekuireMiddleware;
+pub use kill_switch::{KillScope, KillSwitch};
 pub use layer::SekuireLayer;
 pub use limits::{
     Ask, Clock, Counted, Lease, LimitStore, ManualClock, MemoryStore, StoreFuture, StoreRefusal,

@@ -85,8 +85,12 @@ where
         let (head, body) = request.into_parts();
         match self.governor.begin(&head) {
             Begin::Refuse(violation) => ResponseFuture::refused(violation, self.governor.respond),
-            Begin::Pass => ResponseFuture::pass(ready.call(Request::from_parts(head, body))),
-            Begin::Read(exchange) => ResponseFuture::collect(ready, head, body, exchange),
+            Begin::Pass(leash) => {
+                ResponseFuture::pass(ready.call(Request::from_parts(head, body)), leash)
+            }
+            Begin::Read(exchange, leash) => {
+                ResponseFuture::collect(ready, head, body, exchange, leash)
+            }
         }
     }
 }

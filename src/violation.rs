@@ -49,6 +49,8 @@ pub enum Rule {
     RateLimitExceeded,
     /// A token window of `rate_limits` is spent.
     TokenBudgetExceeded,
+    /// Somebody stopped the call by a [`KillSwitch`](crate::KillSwitch).
+    KillSwitch,
     /// The method and path are not governed and not opened by name.
     EndpointNotAllowed,
     /// The request is ambiguous, malformed, too large or encoded in a way that can't be inspected.
@@ -78,6 +80,7 @@ impl Rule {
             Self::ApiNotAllowed => "api_not_allowed",
             Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::TokenBudgetExceeded => "token_budget_exceeded",
+            Self::KillSwitch => "kill_switch",
             Self::EndpointNotAllowed => "endpoint_not_allowed",
             Self::RequestUnreadable => "request_unreadable",
             Self::ResponseUnreadable => "response_unreadable",
@@ -103,7 +106,10 @@ impl Rule {
             Self::ApiDisabled => Some("api.disabled"),
             Self::ApiNotAllowed => Some("api.not_allowed"),
             Self::RateLimitExceeded | Self::TokenBudgetExceeded => Some("rate_limit.exceeded"),
-            Self::EndpointNotAllowed | Self::RequestUnreadable | Self::ResponseUnreadable => None,
+            Self::KillSwitch
+            | Self::EndpointNotAllowed
+            | Self::RequestUnreadable
+            | Self::ResponseUnreadable => None,
         }
     }
 }

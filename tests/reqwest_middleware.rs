@@ -18,8 +18,8 @@ use reqwest::redirect;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use tokio::net::TcpListener;
 use tower_sekuire::{
-    Policy, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule, Seen, SekuireLayer,
-    SekuireMiddleware,
+    KillScope, KillSwitch, Policy, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule, Seen,
+    SekuireLayer, SekuireMiddleware,
 };
 
 const POLICY: &str = "
@@ -327,6 +327,31 @@ async fn a_call_that_runs_no_model_passes_as_it_is() {
         "br",
         "the head is the caller's own"
     );
+}
+
+#[tokio::test]
+async fn a_call_that_waits_is_given_up_when_somebody_stops_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    // One that is judged, and one that passes unread.
+    for (path, plain) in [
+        ("/v1/chat/completions", None),
+        ("/weather", Some("127.0.0.1")),
+    ] {
+        let switch = KillSwitch::new();
+        let layer = layer().kill_switch(&switch).plain_hosts(plain);
+        let client = governed(SekuireMiddleware::from(layer));
+        let call = client
+            .post(format!("{url}{path}"))
+            .header("content-type", "application/json")
+            .body(REQUEST);
+        let call = tokio::spawn(call.send());
+        let (connection, _) = silent.accept().await.unwrap();
+        switch.kill(KillScope::Everything, "");
+        let refused = call.await.unwrap().unwrap_err();
+        assert_eq!(violation(&refused).rule(), Rule::KillSwitch, "{path}");
+        drop(connection);
+    }
 }
 
 #[tokio::test]

@@ -79,6 +79,13 @@ impl Gate {
             .unwrap_or_else(|| self.reader.next_sequence().saturating_sub(1))
     }
 
+    /// Forgets also what may leave and has not.
+    pub(crate) fn clear(&mut self) {
+        self.discard();
+        self.next = None;
+        self.more.clear();
+    }
+
     /// Forgets what has not left and never may.
     pub(crate) fn discard(&mut self) {
         self.pending = BytesMut::new();

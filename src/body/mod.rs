@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 
 use crate::BoxError;
 use crate::exchange::{Answer, Exchange};
+use crate::kill_switch::Leash;
 use crate::respond::{self, Respond};
 use crate::violation::PolicyViolation;
 use gate::Gate;
@@ -42,6 +43,7 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         state: State,
+        leash: Option<Box<Leash>>,
     }
 }
 
@@ -57,6 +59,8 @@ enum State {
     Stream(Box<Stream>),
     /// Passes as it is and is judged beside: in warn and audit modes, and data in any mode.
     Observed(Box<Observed>),
+    /// Somebody stopped it, and whoever polls is yet to learn so.
+    Stopped(PolicyViolation),
     Ended,
 }
 
@@ -88,6 +92,7 @@ impl<B> ResponseBody<B> {
         Self {
             inner: Some(inner),
             state: State::Pass,
+            leash: None,
         }
     }
 
@@ -98,6 +103,7 @@ impl<B> ResponseBody<B> {
                 data: Some(data),
                 trailers,
             },
+            leash: None,
         }
     }
 
@@ -110,6 +116,7 @@ impl<B> ResponseBody<B> {
                 exchange,
                 last: None,
             })),
+            leash: None,
         }
     }
 
@@ -134,6 +141,14 @@ impl<B> ResponseBody<B> {
         Self {
             inner: Some(inner),
             state: State::Observed(Box::new(Observed { exchange, reading })),
+            leash: None,
+        }
+    }
+
+    /// A switch may end it, unless it is whole and was judged.
+    pub(crate) fn hold_by(&mut self, leash: Box<Leash>) {
+        if !matches!(self.state, State::Whole { .. } | State::Ended) {
+            self.leash = Some(leash);
         }
     }
 }
@@ -146,6 +161,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
             State::Whole { .. } => "whole",
             State::Stream(_) => "stream",
             State::Observed(_) => "observed",
+            State::Stopped(_) => "stopped",
             State::Ended => "ended",
         })?;
         f.write_str(")")
@@ -161,12 +177,97 @@ where
     type Error = BoxError;
 
     fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.as_mut().project();
+        let Some(leash) = this.leash else {
+            return self.poll_judged(cx);
+        };
+        if let Some(violation) = leash.pulled() {
+            self.as_mut().stop(violation);
+            return self.poll_judged(cx);
+        }
+        if let Poll::Ready(frame) = self.as_mut().poll_judged(cx) {
+            if !matches!(frame, Some(Ok(_))) {
+                *self.project().leash = None;
+            }
+            return Poll::Ready(frame);
+        }
+        let Some(leash) = self.as_mut().project().leash else {
+            return Poll::Pending;
+        };
+        let violation = ready!(leash.poll_pulled(cx));
+        self.as_mut().stop(violation);
+        self.poll_judged(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Ended => true,
+            State::Pass => self.inner.as_ref().is_none_or(Body::is_end_stream),
+            State::Whole { data, trailers } => {
+                data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
+            }
+            // Whether the answer is whole is known only when its end has been judged.
+            State::Stream(_) | State::Observed(_) | State::Stopped(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            State::Ended | State::Stopped(_) => SizeHint::with_exact(0),
+            State::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            State::Pass | State::Observed(_) => self
+                .inner
+                .as_ref()
+                .map_or_else(|| SizeHint::with_exact(0), Body::size_hint),
+            // Events may be withheld or replaced by an error.
+            State::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl<B> ResponseBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    /// Somebody stopped the call: nothing more of the answer leaves.
+    fn stop(self: Pin<&mut Self>, violation: PolicyViolation) {
+        let mut this = self.project();
+        *this.leash = None;
+        this.inner.set(None);
+        match this.state {
+            State::Ended => return,
+            State::Stream(stream) => {
+                stream.exchange.progress(stream.gate.reader());
+                stream.exchange.stopped(&violation);
+                stream.gate.clear();
+                stream.last = Some(stream.cut_off(violation));
+                return;
+            }
+            State::Observed(observed) => observed.exchange.stopped(&violation),
+            State::Pass | State::Whole { .. } | State::Stopped(_) => {}
+        }
+        *this.state = State::Stopped(violation);
+    }
+
+    #[inline]
+    fn poll_judged(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         match this.state {
             State::Ended => Poll::Ready(None),
+            State::Stopped(violation) => {
+                let violation = violation.clone();
+                *this.state = State::Ended;
+                Poll::Ready(Some(Err(violation.into())))
+            }
             State::Pass => {
                 let Some(inner) = this.inner.as_mut().as_pin_mut() else {
                     return Poll::Ready(None);
@@ -232,33 +333,6 @@ where
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.state {
-            State::Ended => true,
-            State::Pass => self.inner.as_ref().is_none_or(Body::is_end_stream),
-            State::Whole { data, trailers } => {
-                data.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none()
-            }
-            // Whether the answer is whole is known only when its end has been judged.
-            State::Stream(_) | State::Observed(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.state {
-            State::Ended => SizeHint::with_exact(0),
-            State::Whole { data, .. } => {
-                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
-            }
-            State::Pass | State::Observed(_) => self
-                .inner
-                .as_ref()
-                .map_or_else(|| SizeHint::with_exact(0), Body::size_hint),
-            // Events may be withheld or replaced by an error.
-            State::Stream(_) => SizeHint::default(),
         }
     }
 }

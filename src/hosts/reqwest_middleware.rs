@@ -12,10 +12,12 @@ use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 
 use crate::accounting::AgentKey;
+use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
 use crate::enforcer::PolicyEnforcer;
 use crate::exchange::Exchange;
 use crate::governor::{Begin, Governor};
+use crate::kill_switch::Leash;
 use crate::layer::SekuireLayer;
 use crate::steps::{self, Admitted, Governed, Received, Stop};
 use crate::violation::{PolicyViolation, Rule, Seen};
@@ -97,11 +99,19 @@ impl Middleware for SekuireMiddleware {
         }
         let governed = match self.governor.begin(&head) {
             Begin::Refuse(violation) => Err(Stop::Refused(violation)),
-            Begin::Pass => {
+            Begin::Pass(leash) => {
                 *request.headers_mut() = head.headers;
-                return next.run(request, extensions).await;
+                let Some(leash) = leash else {
+                    return next.run(request, extensions).await;
+                };
+                match pass(leash, request, extensions, next).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(stop) => Err(stop),
+                }
             }
-            Begin::Read(exchange) => govern(exchange, head, request, extensions, next).await,
+            Begin::Read(exchange, leash) => {
+                govern(exchange, leash, head, request, extensions, next).await
+            }
         };
         let answer = governed.or_else(|stop| match stop {
             Stop::Refused(violation) => steps::refuse(violation, self.governor.respond)
@@ -125,8 +135,32 @@ fn take_head(request: &mut Request) -> Result<request::Parts> {
     Ok(head)
 }
 
+/// A call that passes unread, unless somebody stops it.
+async fn pass(
+    mut leash: Box<Leash>,
+    request: Request,
+    extensions: &mut Extensions,
+    next: Next<'_>,
+) -> std::result::Result<Response, Stop<Error>> {
+    let answer = next.run(request, extensions);
+    let answer = Leash::unless_pulled(Some(&mut leash), answer).await?;
+    let answer = answer.map_err(Stop::Failed)?;
+    let url = answer.url().clone();
+    let answer = http::Response::from(answer).map(ResponseBody::pass);
+    with_url(held(Some(leash), answer), url).map_err(Stop::Failed)
+}
+
+/// An answer whose body a switch may end.
+fn held(leash: Option<Box<Leash>>, mut answer: Governed<Body>) -> Governed<Body> {
+    if let Some(leash) = leash {
+        answer.body_mut().hold_by(leash);
+    }
+    answer
+}
+
 async fn govern(
     mut exchange: Box<Exchange>,
+    mut leash: Option<Box<Leash>>,
     mut head: request::Parts,
     mut request: Request,
     extensions: &mut Extensions,
@@ -136,13 +170,18 @@ async fn govern(
 
     let mut collected = Collected::new(exchange.request_cap());
     let whole = match request.body_mut().take() {
-        Some(body) => collect(&mut collected, body).await,
+        Some(body) => {
+            let collecting = collect(&mut collected, body);
+            let whole = Leash::unless_pulled(leash.as_deref_mut(), collecting).await;
+            whole.map_err(|violation| stopped(&mut exchange, violation))?
+        }
         None => Ok(()),
     };
     let body = match steps::admit(&mut exchange, &mut head, collected, whole)? {
         Admitted::Send(body) => body,
         Admitted::Ask(mut asking, body) => {
-            let answer = asking.answer.as_mut().await;
+            let answer = Leash::unless_pulled(leash.as_deref_mut(), asking.answer.as_mut()).await;
+            let answer = answer.map_err(|violation| stopped(&mut exchange, violation))?;
             steps::resume(&mut exchange, &asking, answer)?;
             body
         }
@@ -150,9 +189,11 @@ async fn govern(
     *request.body_mut() = Some(Body::from(body));
     *request.headers_mut() = head.headers;
 
-    let answer = match next.run(request, extensions).await {
-        Ok(answer) => answer,
-        Err(error) => {
+    let answer = Leash::unless_pulled(leash.as_deref_mut(), next.run(request, extensions)).await;
+    let answer = match answer {
+        Err(violation) => return Err(stopped(&mut exchange, violation).into()),
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
             exchange.failed();
             return Err(Stop::Failed(error));
         }
@@ -161,12 +202,19 @@ async fn govern(
         exchange.refuse_answer(redirected())?;
     }
     match steps::receive(answer.into(), exchange)? {
-        Received::Release(answer) => Ok(answer),
+        Received::Release(answer) => Ok(held(leash, answer)),
         Received::Collect(body, mut receipt) => {
-            let whole = collect(&mut receipt.collected, body).await;
+            let collecting = collect(&mut receipt.collected, body);
+            let whole = Leash::unless_pulled(leash.as_deref_mut(), collecting).await;
+            let whole = whole.map_err(|violation| stopped(&mut receipt.exchange, violation))?;
             receipt.judge(whole, |error| PolicyViolation::find(error).cloned())
         }
     }
+}
+
+fn stopped(exchange: &mut Exchange, violation: PolicyViolation) -> PolicyViolation {
+    exchange.stopped(&violation);
+    violation
 }
 
 async fn collect(
