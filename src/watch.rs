@@ -107,23 +107,23 @@ impl PolicyFile {
     ///
     /// When the thread can't be started.
     pub fn watch(self, live: &LivePolicy) -> Result<PolicyWatch, BoxError> {
+        self.start(live, true)
+    }
+
+    /// As [`watch`](Self::watch), but what the file comes to say is put in force only when
+    /// [`PolicyWatch::reload`] asks for it.
+    ///
+    /// # Errors
+    ///
+    /// When the thread can't be started.
+    pub fn on_request(self, live: &LivePolicy) -> Result<PolicyWatch, BoxError> {
+        self.start(live, false)
+    }
+
+    fn start(self, live: &LivePolicy, looks: bool) -> Result<PolicyWatch, BoxError> {
         // A few: what is waiting already says that something changed.
         let (orders, waiting) = sync_channel(4);
-        let changed = orders.clone();
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let notices = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
-            let _ = changed.try_send(Order::Look);
-        })
-        .and_then(|mut watcher| {
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
-        if let Err(error) = &notices {
-            tracing::warn!(target: "tower_sekuire", %error, "no notices of the policy's folder: it is looked at every five seconds");
-        }
+        let notices = looks.then(|| notices_of(&self.path, orders.clone()));
         if let Some(print) = &self.loaded {
             live.is_of(print.policy.clone());
         }
@@ -139,7 +139,7 @@ impl PolicyFile {
             .spawn(move || {
                 // Kept as long as the thread.
                 let _notices = notices;
-                watched.run(&waiting);
+                watched.run(&waiting, looks);
             })?;
         Ok(PolicyWatch { orders, ended })
     }
@@ -194,9 +194,13 @@ struct Watched {
 }
 
 impl Watched {
-    fn run(&mut self, orders: &Receiver<Order>) {
+    fn run(&mut self, orders: &Receiver<Order>, looks: bool) {
         loop {
-            let order = orders.recv_timeout(LOOK_EVERY);
+            let order = if looks {
+                orders.recv_timeout(LOOK_EVERY)
+            } else {
+                orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
             if self.ended.load(Ordering::Relaxed) {
                 return;
             }
@@ -206,6 +210,10 @@ impl Watched {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            // That may have been meanwhile.
+            if self.ended.load(Ordering::Relaxed) {
+                return;
+            }
             match asked {
                 Some(tell) => {
                     let _ = tell.try_send(self.reload());
@@ -294,19 +302,41 @@ impl Watched {
     }
 }
 
+/// The system's notices of a file's folder, for as long as what is returned is kept.
+fn notices_of(path: &Path, orders: SyncSender<Order>) -> Option<notify::RecommendedWatcher> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
+        let _ = orders.try_send(Order::Look);
+    });
+    let watcher = watcher.and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watcher
+        .inspect_err(|error| {
+            tracing::warn!(target: "tower_sekuire", %error, "no notices of the policy's folder: it is looked at every five seconds");
+        })
+        .ok()
+}
+
 /// Waits until nothing has changed for a while, or somebody asks; not forever, or whoever writes without pause could keep
 /// a policy in force.
 fn wait_until_settled(orders: &Receiver<Order>) -> Option<SyncSender<Result<u64, String>>> {
+    let mut quiet = 0;
     for _ in 0..LONGEST_SETTLING {
-        thread::sleep(SETTLED_AFTER);
-        let mut is_quiet = true;
-        while let Ok(order) = orders.try_recv() {
-            match order {
-                Order::Look => is_quiet = false,
-                Order::Reload(tell) => return Some(tell),
+        match orders.recv_timeout(SETTLING_STEP) {
+            Ok(Order::Reload(tell)) => return Some(tell),
+            Ok(Order::Look) => {
+                quiet = 0;
+                thread::sleep(SETTLING_STEP);
             }
+            Err(RecvTimeoutError::Timeout) => quiet += 1,
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        if is_quiet {
+        if quiet == QUIET_STEPS {
             break;
         }
     }
@@ -332,8 +362,10 @@ fn hash(text: &str) -> String {
 /// Where notices don't come.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// A file that is being written changes again sooner than that.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
+const SETTLING_STEP: Duration = Duration::from_millis(10);
 
-/// So many times as long.
-const LONGEST_SETTLING: u32 = 10;
+/// A file that is being written changes again sooner than that.
+const QUIET_STEPS: u32 = 10;
+
+/// A second or so.
+const LONGEST_SETTLING: u32 = 100;

@@ -10,6 +10,7 @@ mod floods;
 mod forwarding;
 mod lifetime;
 mod limits;
+mod live;
 mod openings;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;

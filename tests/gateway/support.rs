@@ -91,7 +91,7 @@ pub(crate) struct Gateway {
     stdout: BufReader<ChildStdout>,
     stderr: tokio::task::JoinHandle<String>,
     log: Arc<Mutex<String>>,
-    _policy: NamedTempFile,
+    policy: NamedTempFile,
 }
 
 impl Gateway {
@@ -139,7 +139,7 @@ impl Gateway {
             stdout,
             stderr,
             log,
-            _policy: policy,
+            policy,
         }
     }
 
@@ -161,9 +161,36 @@ impl Gateway {
         soon("the admin listener", said).await
     }
 
+    /// Puts another policy in the file's place, whole.
+    pub(crate) fn rewrite_policy(&self, text: &str) {
+        let path = self.policy.path();
+        let beside = path.with_extension("new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(&beside, path).unwrap();
+    }
+
+    /// Waits until the log says so, `times` times.
+    pub(crate) async fn logged(&self, text: &str, times: usize) {
+        let said = async {
+            while self.log.lock().unwrap().matches(text).count() < times {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(text, said).await;
+    }
+
     /// One request to the admin listener.
     pub(crate) async fn ask_admin(&self, request: http::request::Builder) -> Answer {
-        let request = request.body(whole("")).unwrap();
+        self.order_admin(request, "").await
+    }
+
+    /// The same with a body.
+    pub(crate) async fn order_admin(
+        &self,
+        request: http::request::Builder,
+        body: &'static str,
+    ) -> Answer {
+        let request = request.body(whole(body)).unwrap();
         let mut client = Client::connect(self.admin().await).await;
         client.send(request).await.whole().await
     }

@@ -41,6 +41,11 @@ impl Agents {
         Ok(())
     }
 
+    /// Whether a request may name any agent.
+    pub(crate) const fn takes_any(&self) -> bool {
+        matches!(self, Self::ByHeader(header) if header.known.is_empty())
+    }
+
     /// The agents that are known by name, besides the policy's.
     pub(crate) fn known(&self) -> Vec<AgentKey> {
         match self {
@@ -52,7 +57,7 @@ impl Agents {
 }
 
 /// The token of the one `Authorization: Bearer`. Of two it would be unclear which one counts.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderName;
-use tower_sekuire::{Mode, Policy, PolicyError, SekuireLayer, Trust};
+use tower_sekuire::{Mode, Policy, PolicyError, PolicyLoader, SekuireLayer, Trust};
 
 use crate::{
     agents::header_name,
@@ -80,9 +80,15 @@ pub(crate) struct ServeArgs {
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-    /// Tell on this loopback address what each agent has used of its limits.
+    /// Put in force what the policy file comes to say as soon as it says it; without this, on SIGHUP.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Tell on this loopback address which policy is in force and what each agent has used of its limits.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) admin: Option<String>,
+    /// Take orders there, to stop agents and let them go on, from whoever shows the token in this environment variable.
+    #[arg(long, value_name = "NAME", requires = "admin")]
+    pub(crate) admin_token_env: Option<String>,
     /// A name that clients may reach the gateway by, besides its own address; with a port, only
     /// that port. May be given several times.
     #[arg(long = "host", value_name = "NAME[:PORT]")]
@@ -289,6 +295,10 @@ impl From<ModeArg> for Mode {
 
 impl PolicyArgs {
     pub(crate) fn load(&self) -> Result<Policy, PolicyError> {
+        self.loader()?.from_path(&self.policy)
+    }
+
+    pub(crate) fn loader(&self) -> Result<PolicyLoader, PolicyError> {
         let mut loader = Policy::loader().accept_unenforced(self.accept_unenforced);
         if let Some(agent) = &self.agent {
             loader = loader.agent(agent.as_str());
@@ -296,7 +306,7 @@ impl PolicyArgs {
         if let Some(keys) = &self.trust {
             loader = loader.trust(Trust::from_path(keys)?);
         }
-        loader.from_path(&self.policy)
+        Ok(loader)
     }
 }
 

@@ -1,14 +1,8 @@
 //! `serve`: everything that must hold before the first request, the connections, and the end.
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    convert::Infallible,
-    fmt::Display,
-    io::IsTerminal,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
+    collections::HashSet, convert::Infallible, fmt::Display, io::IsTerminal, net::SocketAddr,
+    process::ExitCode, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +15,10 @@ use tokio::{
     sync::Semaphore,
 };
 use tower::{Layer, Service};
-use tower_sekuire::{ApiRules, BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLayer};
+use tower_sekuire::{
+    ApiRules, BoxError, KillSwitch, LivePolicy, Mode, Policy, PolicyEnforcer, PolicyFile,
+    PolicyWatch, Respond, SekuireLayer,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -83,23 +80,18 @@ impl Display for StartError {
 
 async fn serve(args: ServeArgs) -> Result<(), StartError> {
     distinct_labels(&args)?;
-    let policy = args
-        .policy
-        .load()
-        .map_err(|error| StartError::new("the policy can't be loaded", error))?;
+    let unloadable = |error| StartError::new("the policy can't be loaded", error);
+    let loader = args.policy.loader().map_err(unloadable)?;
+    let mut file = PolicyFile::new(&args.policy.policy, loader);
+    let policy = file.load().map_err(unloadable)?;
     let upstream: Upstream = args
         .upstream
         .parse()
         .map_err(|error| StartError::new("--upstream", error))?;
     announce(&policy, args.mode);
     let agents = agents(&args, &policy)?;
-    let mut known: BTreeSet<String> = agents
-        .known()
-        .iter()
-        .map(|agent| agent.as_str().to_owned())
-        .collect();
-    known.insert(policy.agent().to_owned());
-    let mut enforcer = governed_upstream(policy, &upstream, args.mode)?;
+    allowed_upstream(&policy, &upstream, args.mode)?;
+    let mut enforcer = PolicyEnforcer::new(policy).mode(args.mode.into());
     let store = store(&args.store).map_err(|(flag, reason)| StartError::new(flag, reason))?;
     if let Some(store) = &store {
         tracing::info!("limits are counted in Redis");
@@ -110,18 +102,37 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let (listener, address) = bind(&args.listen, &addresses).await?;
     let admin = admin_listener(&args).await?;
+    let admin_token = match &args.admin_token_env {
+        Some(name) => Some(secret("--admin-token-env", name)?),
+        None => None,
+    };
     // Before the line is printed: whoever reads it may send the signal at once.
     let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
+    let hangup = Hangup::new().map_err(|error| StartError::new("signals", error))?;
 
-    let layer = layer(enforcer, &args, &upstream);
-    known_service(&layer, &upstream, args.mode)?;
+    let live = LivePolicy::new(enforcer);
+    let switch = KillSwitch::new();
+    let layer = layer(live.clone(), &args, &upstream).kill_switch(&switch);
+    known_service(layer.enforcer().policy(), &layer, &upstream, args.mode)?;
+    let file = file.accept(acceptable(&layer, &upstream, &args));
+    let watch = if args.watch {
+        file.watch(&live)
+    } else {
+        file.on_request(&live)
+    };
+    let watch = watch.map_err(|error| StartError::new("the policy can't be watched", error))?;
+    tokio::spawn(reload_on(hangup, Arc::new(watch)));
     if let Some((listener, address)) = admin {
         tracing::info!("admin listening on http://{address}");
         let admin = Admin {
             door: Door::new(args.hosts.clone(), true),
             layer: layer.clone(),
             store: store.clone(),
-            known: known.into_iter().collect(),
+            known: agents.known(),
+            takes_any: agents.takes_any(),
+            live,
+            switch,
+            token: admin_token,
         };
         tokio::spawn(admin::accept(listener, admin));
     }
@@ -228,17 +239,13 @@ fn announce(policy: &Policy, mode: ModeArg) {
     }
 }
 
-/// The enforcer for this mode, unless its own policy forbids the upstream.
+/// Whether the policy allows the upstream.
 ///
 /// Every request goes to the one upstream, so a forbidden one would refuse them all; better to
-/// learn that from whoever starts the gateway than from its clients.
-fn governed_upstream(
-    policy: Policy,
-    upstream: &Upstream,
-    mode: ModeArg,
-) -> Result<PolicyEnforcer, StartError> {
-    // Asked before the mode is set: outside `block` the enforcer need not say no.
-    let enforcer = PolicyEnforcer::new(policy).mode(Mode::Block);
+/// learn that from whoever starts the gateway, or changes its policy, than from its clients.
+fn allowed_upstream(policy: &Policy, upstream: &Upstream, mode: ModeArg) -> Result<(), StartError> {
+    // In the mode that says no: what follows from it is decided here.
+    let enforcer = PolicyEnforcer::new(policy.clone()).mode(Mode::Block);
     if let Err(violation) = enforcer.enforce_network(upstream.host(), upstream.scheme()) {
         let what = format!(
             "the policy forbids the upstream {}://{}",
@@ -250,17 +257,16 @@ fn governed_upstream(
         }
         tracing::warn!(rule = violation.rule().as_str(), "{what}: {violation}");
     }
-    Ok(enforcer.mode(mode.into()))
+    Ok(())
 }
 
 /// Says early what every request would be refused for: the upstream is no service that the policy allows.
 fn known_service(
+    policy: &Policy,
     layer: &SekuireLayer,
     upstream: &Upstream,
     mode: ModeArg,
 ) -> Result<(), StartError> {
-    let enforcer = layer.enforcer();
-    let policy = enforcer.policy();
     if !policy.api().is_some_and(ApiRules::is_restricted) {
         return Ok(());
     }
@@ -281,9 +287,38 @@ fn known_service(
     Ok(())
 }
 
+/// What a policy must be to take the place of the one that the gateway started with.
+fn acceptable(
+    layer: &SekuireLayer,
+    upstream: &Upstream,
+    args: &ServeArgs,
+) -> impl Fn(&Policy) -> Result<(), BoxError> + Send + 'static {
+    let (layer, upstream, mode) = (layer.clone(), upstream.clone(), args.mode);
+    let by_header = args.agents.agent_header.is_some();
+    let listed = layer.enforcer().policy().agents().to_vec();
+    move |policy| {
+        allowed_upstream(policy, &upstream, mode)
+            .and_then(|()| known_service(policy, &layer, &upstream, mode))
+            .map_err(|error| error.0)?;
+        if by_header && policy.agents() != listed {
+            return Err("the policy lists other agents than at the start, when --agent-header learned them: restart the gateway".into());
+        }
+        Ok(())
+    }
+}
+
+/// Loads the policy anew whenever it is asked to.
+async fn reload_on(mut hangup: Hangup, watch: Arc<PolicyWatch>) {
+    while hangup.received().await {
+        let watch = Arc::clone(&watch);
+        // What came of it, `reload` has logged.
+        let _ = tokio::task::spawn_blocking(move || watch.reload()).await;
+    }
+}
+
 /// The layer over the upstream's client, with everything that the flags open or close.
-fn layer(enforcer: PolicyEnforcer, args: &ServeArgs, upstream: &Upstream) -> SekuireLayer {
-    let mut layer = SekuireLayer::from_enforcer(enforcer)
+fn layer(live: LivePolicy, args: &ServeArgs, upstream: &Upstream) -> SekuireLayer {
+    let mut layer = SekuireLayer::from_source(live)
         .respond(Respond::OpenAi)
         .strict_history(args.strict_history)
         .strict_state(args.strict_state)
@@ -347,8 +382,18 @@ fn credential(
             ),
         ));
     }
-    // Neither message repeats the value.
-    let what = format_args!("--api-key-env {name}").to_string();
+    let key = secret("--api-key-env", name)?;
+    Credential::bearer(&key).map(Some).map_err(|_| {
+        StartError::new(
+            format_args!("--api-key-env {name}"),
+            "the value holds characters that a header can't carry",
+        )
+    })
+}
+
+/// The value of an environment variable that a flag names. No message repeats it.
+fn secret(flag: &str, name: &str) -> Result<String, StartError> {
+    let what = format!("{flag} {name}");
     let key = std::env::var(name).map_err(|error| match error {
         std::env::VarError::NotPresent => StartError::new(&what, "the variable is not set"),
         std::env::VarError::NotUnicode(_) => StartError::new(&what, "the value is not text"),
@@ -356,12 +401,7 @@ fn credential(
     if key.trim().is_empty() {
         return Err(StartError::new(&what, "the variable is empty"));
     }
-    Credential::bearer(&key).map(Some).map_err(|_| {
-        StartError::new(
-            &what,
-            "the value holds characters that a header can't carry",
-        )
-    })
+    Ok(key)
 }
 
 /// Accepts connections until `stop`, then waits for the requests under way.
@@ -465,6 +505,33 @@ impl StopSignal {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// SIGHUP: the policy file is to be loaded anew.
+struct Hangup(#[cfg(unix)] tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangup {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    async fn received(&mut self) -> bool {
+        self.0.recv().await.is_some()
+    }
+}
+
+#[cfg(not(unix))]
+impl Hangup {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self())
+    }
+
+    /// There is no such signal, and the file may be watched all the same.
+    async fn received(&mut self) -> bool {
+        std::future::pending().await
     }
 }
 
