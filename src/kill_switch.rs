@@ -5,11 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+#[cfg(feature = "reqwest-middleware")]
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+};
 
 use crate::accounting::AgentKey;
 use crate::respond::Respond;
@@ -278,6 +281,7 @@ impl Leash {
     }
 
     /// What `future` comes to, unless the call is stopped before.
+    #[cfg(feature = "reqwest-middleware")]
     pub(crate) async fn unless_pulled<F: Future>(
         leash: Option<&mut Self>,
         future: F,
