@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ use crate::wire::{batch, multipart, run, splice};
 const EXTENSION: u64 = 256;
 /// Bytes of text after which a stream that has nothing to spare looks again.
 const LEAST_ALLOWANCE: u64 = 1;
+/// How many calls were told of.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 /// A call that names more tools than this is told with the first ones.
 const MAX_TOLD_TOOLS: usize = 64;
 
@@ -65,6 +68,8 @@ pub(crate) struct Exchange {
     /// The policy as it was when the request came: one for both directions.
     enforcer: PolicyEnforcer,
     started: Duration,
+    /// By this number what is told of it belongs together; 0 where nobody is told.
+    number: u64,
     endpoint: Option<Endpoint>,
     /// The request is a form with this boundary.
     boundary: Option<String>,
@@ -98,6 +103,8 @@ pub(crate) struct Exchange {
     sent: bool,
     failed_status: bool,
     usage: Option<u64>,
+    /// What the answer tells of it, for whoever counts more than limits do.
+    reported: Usage,
     /// Bytes of generated text.
     text: u64,
     charged: u64,
@@ -134,10 +141,16 @@ impl Exchange {
         started: Duration,
         endpoint: Option<Endpoint>,
     ) -> Self {
+        let number = if governor.is_heard() {
+            CALLS.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        } else {
+            0
+        };
         Self {
             governor,
             enforcer,
             started,
+            number,
             endpoint,
             boundary: None,
             model: None,
@@ -158,6 +171,7 @@ impl Exchange {
             sent: false,
             failed_status: false,
             usage: None,
+            reported: Usage::default(),
             text: 0,
             charged: 0,
             unread: false,
@@ -637,6 +651,7 @@ impl Exchange {
             return Ok(());
         }
         self.usage = self.usage.max(facts.usage.and_then(Usage::tokens));
+        self.reported.raise(facts.usage.unwrap_or_default());
         self.text = self.text.saturating_add(facts.text);
         if self.background || self.reads.is_some() {
             self.hand_over(document);
@@ -737,6 +752,7 @@ impl Exchange {
     /// What the stream has used so far.
     pub(crate) fn progress(&mut self, reader: &EventReader) {
         self.usage = reader.tokens();
+        self.reported = reader.usage().unwrap_or_default();
         self.text = reader.text();
     }
 
@@ -868,9 +884,16 @@ impl Exchange {
         }
         let name = self.endpoint.as_ref().map(|endpoint| endpoint.name);
         let ended = phase == Phase::End;
+        let reported = if ended {
+            self.reported
+        } else {
+            Usage::default()
+        };
         Decision {
+            call: self.number,
             phase,
             verdict,
+            mode: enforcer.current_mode(),
             agent: self.agent(),
             sekuire_id: enforcer.policy().sekuire_id(),
             policy_version: enforcer.version(),
@@ -880,10 +903,12 @@ impl Exchange {
             violation: self.violation.as_ref(),
             tokens: ended.then_some(self.charged),
             estimated: ended && self.usage.is_none() && self.charged > 0,
+            input_tokens: reported.input,
+            output_tokens: reported.output,
             end,
             duration: enforcer.now().saturating_sub(self.started),
         }
-        .tell(enforcer.current_mode(), self.governor.on_decision.as_ref());
+        .tell(self.governor.on_decision.as_ref());
     }
 }
 

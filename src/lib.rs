@@ -130,7 +130,7 @@
 //! reqwest, hyper and `io`; or, with [`Respond::OpenAi`], what OpenAI's SDKs raise as their own error and don't retry.
 //!
 //! **Audit.** Each decision and each answer's end is one `tracing` event of target `tower_sekuire` and one call of
-//! [`SekuireLayer::on_decision`]. Prompts, arguments, keys and queries are never told.
+//! [`SekuireLayer::on_decision`]; [`AuditLog`] writes them to a file. Prompts, arguments, keys and queries are never told.
 //!
 //! # What can't be seen from here
 //!
@@ -191,7 +191,7 @@ mod watch;
 mod wire;
 
 pub use accounting::{AgentKey, EstimateTokens, Prompt};
-pub use audit::{Decision, End, Phase, Verdict};
+pub use audit::{AuditLog, Decision, End, Phase, Verdict};
 pub use body::ResponseBody;
 #[cfg(feature = "decompression")]
 pub use decompression::{Decoded, DecodedBody, DecodedFuture, DecompressingLayer};

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where limits take the time from.
 ///
@@ -62,6 +62,17 @@ impl Clock for SystemClock {
 )]
 fn instant() -> Instant {
     Instant::now()
+}
+
+/// The date, as time since 1970-01-01 UTC: for what is written down, and never for limits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "clocks are read here and nowhere else; a date that jumps changes no decision"
+)]
+pub(crate) fn date() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A clock that moves only when it is told to, for tests.

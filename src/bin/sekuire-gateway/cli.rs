@@ -83,6 +83,9 @@ pub(crate) struct ServeArgs {
     /// Tell on this loopback address what each agent has used of its limits.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) admin: Option<String>,
+    /// Add a line of JSON to this file for each decision.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
     /// A name that clients may reach the gateway by, besides its own address; with a port, only
     /// that port. May be given several times.
     #[arg(long = "host", value_name = "NAME[:PORT]")]

@@ -6,6 +6,7 @@ use std::{
     fmt::Display,
     io::IsTerminal,
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -21,7 +22,9 @@ use tokio::{
     sync::Semaphore,
 };
 use tower::{Layer, Service};
-use tower_sekuire::{ApiRules, BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLayer};
+use tower_sekuire::{
+    ApiRules, AuditLog, BoxError, Mode, Policy, PolicyEnforcer, Respond, SekuireLayer,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -113,7 +116,11 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     // Before the line is printed: whoever reads it may send the signal at once.
     let mut stop = StopSignal::new().map_err(|error| StartError::new("signals", error))?;
 
-    let layer = layer(enforcer, &args, &upstream);
+    let mut layer = layer(enforcer, &args, &upstream);
+    let audit_log = audit_log(&args)?;
+    if let Some(log) = audit_log.clone() {
+        layer = layer.on_decision(move |decision| log.record(decision));
+    }
     known_service(&layer, &upstream, args.mode)?;
     if let Some((listener, address)) = admin {
         tracing::info!("admin listening on http://{address}");
@@ -150,7 +157,20 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     {
         tracing::warn!("the latest usage didn't reach Redis; it is charged as it was reserved");
     }
+    if let Some(log) = audit_log
+        && !log.flush(FLUSH_TIME)
+    {
+        tracing::warn!("the last lines of the audit log could not be written");
+    }
     Ok(())
+}
+
+fn audit_log(args: &ServeArgs) -> Result<Option<AuditLog>, StartError> {
+    let open = |path: &PathBuf| {
+        AuditLog::open(path)
+            .map_err(|error| StartError::new(format_args!("--audit-log {}", path.display()), error))
+    };
+    args.audit_log.as_ref().map(open).transpose()
 }
 
 async fn lookup(flag: &str, address: &str) -> Result<Vec<SocketAddr>, StartError> {
@@ -472,7 +492,7 @@ impl StopSignal {
 /// who close and no request meets a closing connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an end waits for Redis.
+/// What an end waits for Redis, and for the audit log.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
