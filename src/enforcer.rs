@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::limits::{
     Call, Clock, Ledger, LimitSpec, LimitStore, Refusal, Scope, SystemClock, Unit,
 };
+use crate::meters::Meters;
 use crate::policy::{
     Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy,
 };
@@ -146,6 +147,7 @@ struct Inner {
     /// Counts in place of the ledger.
     store: Option<Arc<dyn LimitStore>>,
     clock: Arc<dyn Clock>,
+    meters: Meters,
     mode: Mode,
     /// A call that names no model, of the agent under whose key calls count unless something else names them.
     call: Call,
@@ -166,14 +168,16 @@ impl PolicyEnforcer {
     /// An enforcer with fresh counters, the system's monotonic clock and [`Mode::Block`].
     #[must_use]
     pub fn new(policy: Policy) -> Self {
+        let call = call_of(&policy);
         let inner = Inner {
             version: 1,
             ledger: Arc::new(Ledger::new(limit_specs(&policy))),
             runs: Arc::default(),
             store: None,
             clock: Arc::new(SystemClock::new()),
+            meters: Meters::new(&call.agent),
             mode: Mode::Block,
-            call: call_of(&policy),
+            call,
             hosted: Arc::new(HostedEntries::of(policy.tools())),
             policy,
         };
@@ -223,10 +227,12 @@ impl PolicyEnforcer {
             .inner
             .ledger
             .succeeded(limit_specs(&policy), &continues);
+        let call = call_of(&policy);
         let inner = Inner {
             version: self.inner.version.saturating_add(1),
             ledger: Arc::new(ledger),
-            call: call_of(&policy),
+            meters: Meters::new(&call.agent),
+            call,
             hosted: Arc::new(HostedEntries::of(policy.tools())),
             policy,
             ..(*self.inner).clone()
@@ -285,6 +291,10 @@ impl PolicyEnforcer {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn current_mode(&self) -> Mode {

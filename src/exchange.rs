@@ -14,9 +14,11 @@ use http::header::{self, HeaderValue};
 use http::{StatusCode, Version, request, response};
 
 use crate::audit::{Decision, End, Phase, Verdict};
+use crate::body::collect::Collected;
 use crate::enforcer::{Admission, Asked, Asking, Held, Mode, PolicyEnforcer, Run};
 use crate::governor::{ContentType, Governor, content_type, form_boundary, is_encoded};
 use crate::limits::{Lease, StoreRefusal};
+use crate::meters::{self, Counted, Ended, Holds, Moment, Part};
 use crate::respond;
 use crate::violation::{PolicyViolation, Rule, Seen};
 use crate::wire::answer::{self, AnswerFacts, Item, Usage};
@@ -51,6 +53,18 @@ pub(crate) enum Answer {
     Stream,
     /// Sound or pictures: nothing that could be read as a call.
     Data,
+}
+
+impl Answer {
+    /// The stable name of its form.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Document => "document",
+            Self::Prose => "text",
+            Self::Stream => "stream",
+            Self::Data => "data",
+        }
+    }
 }
 
 /// A request that may leave, unless a store says no.
@@ -101,6 +115,10 @@ pub(crate) struct Exchange {
     /// Where that is settled, if not here: a run may have begun under an earlier policy.
     began_with: Option<PolicyEnforcer>,
     sent: bool,
+    /// How the answer comes, once its head was seen.
+    form: Option<Answer>,
+    /// What it took to judge the request's head.
+    judging: Moment,
     failed_status: bool,
     usage: Option<u64>,
     /// What the answer tells of it, for whoever counts more than limits do.
@@ -110,6 +128,8 @@ pub(crate) struct Exchange {
     charged: u64,
     /// What was seen can't be judged, and passed in warn or audit mode.
     unread: bool,
+    /// That it passes unread was counted.
+    unread_counted: bool,
     /// The answer's end was seen.
     whole: bool,
     told: bool,
@@ -169,12 +189,15 @@ impl Exchange {
             held: None,
             began_with: None,
             sent: false,
+            form: None,
+            judging: Moment::default(),
             failed_status: false,
             usage: None,
             reported: Usage::default(),
             text: 0,
             charged: 0,
             unread: false,
+            unread_counted: false,
             whole: false,
             told: false,
         }
@@ -234,6 +257,23 @@ impl Exchange {
         self.agent.as_ref().unwrap_or(policy)
     }
 
+    /// The request's head was judged; its body is waited for from here on.
+    pub(crate) fn head_judged(&mut self) {
+        self.judging = Moment::at(self.started).since(&self.enforcer);
+    }
+
+    /// What collects the request's body.
+    pub(crate) fn collects_request(&self) -> Collected {
+        let held = self.enforcer.meters().held(Holds::Request);
+        Collected::new(self.request_cap()).counted(held)
+    }
+
+    /// What collects an answer that is judged whole.
+    pub(crate) fn collects_answer(&self) -> Collected {
+        let held = self.enforcer.meters().held(Holds::Answer);
+        Collected::new(self.governor.caps.answer).counted(held)
+    }
+
     /// The most bytes of a request's body to collect. Without blocking nothing is refused, whatever its size: the
     /// body is the caller's own.
     pub(crate) fn request_cap(&self) -> usize {
@@ -285,6 +325,14 @@ impl Exchange {
 
     /// Judges a request by its body, and counts it unless a store is to be asked first.
     pub(crate) fn request(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
+        let begun = Moment::now(&self.enforcer);
+        let judged = self.judge_body(body);
+        let took = begun.since(&self.enforcer).plus(self.judging);
+        self.enforcer.meters().inspected(Part::Request, took);
+        judged
+    }
+
+    fn judge_body(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
         let several = match self.read_request(body) {
             Ok(several) => several,
             Err(error) => {
@@ -582,6 +630,7 @@ impl Exchange {
         }
         match judge_answer_head(head, self.format()) {
             Ok(answer) => {
+                self.form = Some(answer);
                 if answer == Answer::Stream && self.blocks() {
                     // Events may be changed or withheld, so no length can be promised.
                     head.headers.remove(header::CONTENT_LENGTH);
@@ -598,6 +647,14 @@ impl Exchange {
 
     /// Judges an answer that was collected whole.
     pub(crate) fn document(&mut self, kind: Answer, body: &[u8]) -> Result<(), PolicyViolation> {
+        let begun = Moment::now(&self.enforcer);
+        let judged = self.judge_document(kind, body);
+        let took = begun.since(&self.enforcer);
+        self.enforcer.meters().inspected(Part::Answer, took);
+        judged
+    }
+
+    fn judge_document(&mut self, kind: Answer, body: &[u8]) -> Result<(), PolicyViolation> {
         if kind == Answer::Prose {
             self.text = body.len() as u64;
             if looks_like_an_answer(body) && !self.is_lines(body)? {
@@ -877,11 +934,54 @@ impl Exchange {
         }
     }
 
-    fn tell(&self, phase: Phase, verdict: Verdict, end: Option<End>) {
-        let enforcer = &self.enforcer;
-        if !self.governor.is_heard() {
+    /// What was charged is no more than an estimate.
+    fn is_estimated(&self) -> bool {
+        self.usage.is_none() && self.charged > 0
+    }
+
+    fn count(&mut self, phase: Phase, verdict: Verdict, end: Option<End>, duration: Duration) {
+        let class = self.endpoint.as_ref().map(|endpoint| endpoint.class);
+        let unread =
+            verdict == Verdict::NotInspected && !std::mem::replace(&mut self.unread_counted, true);
+        let ended = end.map(|end| Ended {
+            end,
+            form: self.form.map_or("none", Answer::as_str),
+            duration,
+            charged: self.charged,
+            estimated: self.is_estimated(),
+            usage_missing: end == End::Complete
+                && class == Some(Class::Model)
+                && self.usage.is_none()
+                && !self.failed_status
+                && !self.background,
+            input: self.reported.input,
+            output: self.reported.output,
+        });
+        let counted = Counted {
+            phase,
+            verdict,
+            rule: self.violation.as_ref().map(PolicyViolation::rule),
+            mode: self.enforcer.current_mode(),
+            class,
+            unread,
+            ended,
+        };
+        self.enforcer.meters().decided(&counted);
+    }
+
+    fn tell(&mut self, phase: Phase, verdict: Verdict, end: Option<End>) {
+        let is_heard = self.governor.is_heard();
+        if !is_heard && !meters::COUNTS {
             return;
         }
+        let duration = self.enforcer.now().saturating_sub(self.started);
+        if meters::COUNTS {
+            self.count(phase, verdict, end, duration);
+        }
+        if !is_heard {
+            return;
+        }
+        let enforcer = &self.enforcer;
         let name = self.endpoint.as_ref().map(|endpoint| endpoint.name);
         let ended = phase == Phase::End;
         let reported = if ended {
@@ -902,11 +1002,11 @@ impl Exchange {
             tools: &self.tools,
             violation: self.violation.as_ref(),
             tokens: ended.then_some(self.charged),
-            estimated: ended && self.usage.is_none() && self.charged > 0,
+            estimated: ended && self.is_estimated(),
             input_tokens: reported.input,
             output_tokens: reported.output,
             end,
-            duration: enforcer.now().saturating_sub(self.started),
+            duration,
         }
         .tell(self.governor.on_decision.as_ref());
     }

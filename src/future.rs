@@ -128,7 +128,7 @@ where
         body: B,
         exchange: Box<Exchange>,
     ) -> Self {
-        let collected = Collected::new(exchange.request_cap());
+        let collected = exchange.collects_request();
         Self {
             state: State::Collect {
                 body,

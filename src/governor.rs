@@ -130,6 +130,9 @@ impl Governor {
                 Ok(found) => (Some(found), None),
                 Err(lost) => (None, Some(lost)),
             };
+        enforcer
+            .meters()
+            .request(found.as_ref().map(|endpoint| endpoint.class));
         let mut exchange = Exchange::new(self.clone(), enforcer, started, found);
         let payer = self
             .accounting
@@ -152,6 +155,7 @@ impl Governor {
                 if !matches_host(head, &self.accounting.no_stream_options) {
                     exchange.set_may_ask_for_usage();
                 }
+                exchange.head_judged();
                 Begin::Read(Box::new(exchange))
             }
             Ok(false) => {

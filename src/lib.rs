@@ -161,6 +161,8 @@
 //!   services.
 //! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
 //!   `identity`: they are decoded within bounds and then judged.
+//! - **`metrics`**: decisions, tokens, durations and what is held, counted through the `metrics` facade;
+//!   `describe_metrics`.
 //! - **`redis`**, **`redis-tls`**: `RedisStore`, limits that several processes share through Redis or Valkey.
 //! - **`signed`**: `Trust` and `PolicyLoader::trust`, for policies in signed envelopes, verified against pinned keys;
 //!   `sekuire_id`, the id that Sekuire gives an agent.
@@ -179,6 +181,7 @@ mod governor;
 mod hosts;
 mod layer;
 mod limits;
+mod meters;
 mod policy;
 mod respond;
 mod service;
@@ -206,6 +209,8 @@ pub use limits::{
 };
 #[cfg(feature = "redis")]
 pub use limits::{OnFailure, RedisStatus, RedisStore, RedisStoreBuilder, RedisStoreError};
+#[cfg(feature = "metrics")]
+pub use meters::describe_metrics;
 pub use policy::{
     ApiMatch, ApiRules, ApiService, DomainPattern, FilesystemMatch, FilesystemRules, Limit,
     LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules, Notice,

@@ -14,6 +14,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{Decision, End};
 use crate::limits::{Clock, SystemClock, date};
+use crate::meters;
 use crate::violation::{PolicyViolation, Seen, shown};
 
 /// How much may wait for the file: some ten thousand lines.
@@ -135,9 +136,10 @@ impl AuditLog {
         line.push(b'\n');
         let shared = &self.handle.0;
         let mut queue = shared.queue();
-        let fits = queue.lines.len().saturating_add(line.len()) <= shared.capacity;
+        let after = queue.lines.len().saturating_add(line.len());
+        let taken = after <= shared.capacity && written.is_ok();
         let wakes = queue.is_idle();
-        if fits && written.is_ok() {
+        if taken {
             queue.lines.extend_from_slice(&line);
             queue.count = queue.count.saturating_add(1);
         } else {
@@ -145,6 +147,9 @@ impl AuditLog {
             queue.dropped = queue.dropped.saturating_add(1);
         }
         drop(queue);
+        if !taken {
+            meters::lines_dropped(1);
+        }
         // A writer that is at work looks again before it sleeps.
         if wakes {
             shared.wake.notify_one();
@@ -219,6 +224,7 @@ fn write(shared: &Shared, mut target: Target) {
             // full disk would be asked again and again.
             queue.missing = queue.missing.saturating_add(missing).saturating_add(count);
             queue.dropped = queue.dropped.saturating_add(count);
+            meters::lines_dropped(count);
             shared.done.notify_all();
             if queue.closed {
                 return;

@@ -134,7 +134,7 @@ async fn govern(
 ) -> std::result::Result<Governed<Body>, Stop<Error>> {
     let asked = request.url().clone();
 
-    let mut collected = Collected::new(exchange.request_cap());
+    let mut collected = exchange.collects_request();
     let whole = match request.body_mut().take() {
         Some(body) => collect(&mut collected, body).await,
         None => Ok(()),

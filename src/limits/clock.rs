@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 ///
 /// The default is [`SystemClock`]; [`ManualClock`] lets a test of a policy pass an hour in no time.
 ///
-/// `now` is called once per governed request and may be called from many threads at once, so it must
+/// `now` is called a few times per governed request and may be called from many threads at once, so it must
 /// neither block nor be slow. It should never go backwards. If it does, limits hold: they take an
 /// earlier time for the latest one they have seen, so nothing expires until the clock has caught up.
 pub trait Clock: Send + Sync + 'static {

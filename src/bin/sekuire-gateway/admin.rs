@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -72,6 +73,8 @@ pub(crate) struct Admin {
     pub(crate) store: Option<RedisStore>,
     /// The agents that are known by name: a store doesn't list those that it counts.
     pub(crate) known: Vec<String>,
+    /// What the layer counts.
+    pub(crate) metrics: Option<PrometheusHandle>,
 }
 
 impl Admin {
@@ -80,11 +83,11 @@ impl Admin {
             return refusal.into_response();
         }
         let path = request.uri().path();
-        if !matches!(path, HEALTH | USAGE) {
+        if !matches!(path, HEALTH | USAGE | METRICS) {
             return Refusal::request(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "here are GET /sekuire/usage and GET /healthz",
+                "here are GET /sekuire/usage, GET /metrics and GET /healthz",
             )
             .into_response();
         }
@@ -102,6 +105,10 @@ impl Admin {
         }
         if path == HEALTH {
             return found("text/plain; charset=utf-8", "ok".to_owned());
+        }
+        if path == METRICS {
+            let told = self.metrics.as_ref().map(PrometheusHandle::render);
+            return found(METRICS_TYPE, told.unwrap_or_default());
         }
         match self.usage().await {
             Ok(usage) => found("application/json", usage.to_string()),
@@ -141,6 +148,9 @@ impl Admin {
 
 const HEALTH: &str = "/healthz";
 const USAGE: &str = "/sekuire/usage";
+const METRICS: &str = "/metrics";
+/// Prometheus's own text.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 fn found(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -211,6 +221,7 @@ rate_limits:
             layer: SekuireLayer::from_enforcer(enforcer.clone()),
             store: None,
             known: Vec::new(),
+            metrics: None,
         };
         (admin, enforcer, clock)
     }

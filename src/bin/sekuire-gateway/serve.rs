@@ -35,6 +35,7 @@ use crate::{
     client::upstream_client,
     door::Door,
     headers::Credential,
+    metrics,
     proxy::Proxy,
     store::store,
     target::{BasePath, Upstream},
@@ -123,12 +124,14 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     }
     known_service(&layer, &upstream, args.mode)?;
     if let Some((listener, address)) = admin {
+        let metrics = metrics::install().map_err(|error| StartError::new("metrics", error))?;
         tracing::info!("admin listening on http://{address}");
         let admin = Admin {
             door: Door::new(args.hosts.clone(), true),
             layer: layer.clone(),
             store: store.clone(),
             known: known.into_iter().collect(),
+            metrics: Some(metrics),
         };
         tokio::spawn(admin::accept(listener, admin));
     }
