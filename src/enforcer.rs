@@ -379,10 +379,10 @@ impl PolicyEnforcer {
         match self.inner.mode {
             Mode::Block => return Err(violation),
             Mode::Warn => {
-                tracing::warn!(agent = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
+                tracing::warn!(gen_ai.agent.name = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
             }
             Mode::Audit => {
-                tracing::info!(agent = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
+                tracing::info!(gen_ai.agent.name = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{StatusCode, Version, request, response};
+use tracing::Span;
 
 use crate::audit::{Decision, End, Phase, Verdict};
 use crate::body::collect::Collected;
@@ -20,6 +21,7 @@ use crate::governor::{ContentType, Governor, content_type, form_boundary, is_enc
 use crate::limits::{Lease, StoreRefusal};
 use crate::meters::{self, Counted, Ended, Holds, Moment, Part};
 use crate::respond;
+use crate::span;
 use crate::violation::{PolicyViolation, Rule, Seen};
 use crate::wire::answer::{self, AnswerFacts, Item, Usage};
 use crate::wire::endpoint::{Class, Endpoint, Format, Request};
@@ -84,6 +86,7 @@ pub(crate) struct Exchange {
     started: Duration,
     /// By this number what is told of it belongs together; 0 where nobody is told.
     number: u64,
+    span: Span,
     endpoint: Option<Endpoint>,
     /// The request is a form with this boundary.
     boundary: Option<String>,
@@ -120,6 +123,7 @@ pub(crate) struct Exchange {
     /// What it took to judge the request's head.
     judging: Moment,
     failed_status: bool,
+    status: Option<StatusCode>,
     usage: Option<u64>,
     /// What the answer tells of it, for whoever counts more than limits do.
     reported: Usage,
@@ -166,11 +170,13 @@ impl Exchange {
         } else {
             0
         };
+        let span = span::of_call(&enforcer, endpoint.as_ref(), number);
         Self {
             governor,
             enforcer,
             started,
             number,
+            span,
             endpoint,
             boundary: None,
             model: None,
@@ -192,6 +198,7 @@ impl Exchange {
             form: None,
             judging: Moment::default(),
             failed_status: false,
+            status: None,
             usage: None,
             reported: Usage::default(),
             text: 0,
@@ -255,6 +262,19 @@ impl Exchange {
     fn agent(&self) -> &Arc<str> {
         let policy = self.enforcer.agent();
         self.agent.as_ref().unwrap_or(policy)
+    }
+
+    /// What is done for the whole of the call is done in here.
+    pub(crate) const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Tells the span who is called.
+    pub(crate) fn name_provider(&self, host: Option<&str>) {
+        if !self.span.is_disabled() {
+            let service = host.and_then(|host| self.governor.services.of(host));
+            span::name_provider(&self.span, service);
+        }
     }
 
     /// The request's head was judged; its body is waited for from here on.
@@ -559,6 +579,9 @@ impl Exchange {
         let is_heard = self.governor.is_heard();
         if self.model.is_none() && is_heard {
             self.model = facts.model.as_deref().map(str::to_owned);
+            if let Some(model) = &self.model {
+                span::name_model(&self.span, self.endpoint.as_ref(), model);
+            }
         }
         if is_heard {
             for tool in &facts.tools {
@@ -622,6 +645,9 @@ impl Exchange {
         &mut self,
         head: &mut response::Parts,
     ) -> Result<Option<Answer>, PolicyViolation> {
+        self.span
+            .record("http.response.status_code", head.status.as_u16());
+        self.status = Some(head.status);
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
         if self.counts && self.governor.accounting.headers && self.blocks() {
             let enforcer = &self.enforcer;
@@ -982,6 +1008,24 @@ impl Exchange {
             return;
         }
         let enforcer = &self.enforcer;
+        let outcome = span::Outcome {
+            agent: self.agent(),
+            verdict,
+            rule: self
+                .violation
+                .as_ref()
+                .map(|violation| violation.rule().as_str()),
+            failed: self
+                .status
+                .filter(|_| self.failed_status)
+                .map(|status| status.as_u16()),
+            end,
+            tokens: self.charged,
+            estimated: self.is_estimated(),
+            input: self.reported.input,
+            output: self.reported.output,
+        };
+        span::record(&self.span, &outcome);
         let name = self.endpoint.as_ref().map(|endpoint| endpoint.name);
         let ended = phase == Phase::End;
         let reported = if ended {
@@ -989,7 +1033,7 @@ impl Exchange {
         } else {
             Usage::default()
         };
-        Decision {
+        let decision = Decision {
             call: self.number,
             phase,
             verdict,
@@ -1007,8 +1051,9 @@ impl Exchange {
             output_tokens: reported.output,
             end,
             duration,
-        }
-        .tell(self.governor.on_decision.as_ref());
+        };
+        let callback = self.governor.on_decision.as_ref();
+        self.span.in_scope(|| decision.tell(callback));
     }
 }
 

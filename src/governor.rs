@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap};
 use http::{Method, request};
+use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
 use crate::accounting::Accounting;
@@ -74,8 +75,8 @@ pub(crate) struct Governor {
 #[derive(Debug)]
 pub(crate) enum Begin {
     Refuse(PolicyViolation),
-    /// Send it as it is and pass the answer on unread.
-    Pass,
+    /// Send it as it is, in this span, and pass the answer on unread.
+    Pass(Span),
     /// Collect the body and show it to [`Exchange::request`].
     Read(Box<Exchange>),
 }
@@ -134,6 +135,7 @@ impl Governor {
             .meters()
             .request(found.as_ref().map(|endpoint| endpoint.class));
         let mut exchange = Exchange::new(self.clone(), enforcer, started, found);
+        exchange.name_provider(head.uri.host());
         let payer = self
             .accounting
             .agent(head)
@@ -160,14 +162,14 @@ impl Governor {
             }
             Ok(false) => {
                 exchange.pass();
-                Begin::Pass
+                Begin::Pass(exchange.span().clone())
             }
             Err(violation) => match exchange.decide_request(violation) {
                 Err(violation) => Begin::Refuse(violation),
                 // In warn and audit modes what can't be read passes, and is told as not inspected.
                 Ok(()) => {
                     exchange.pass();
-                    Begin::Pass
+                    Begin::Pass(exchange.span().clone())
                 }
             },
         }

@@ -129,7 +129,8 @@
 //! **Refusals.** An error with a [`PolicyViolation`] in it, which [`PolicyViolation::find`] finds through the errors of
 //! reqwest, hyper and `io`; or, with [`Respond::OpenAi`], what OpenAI's SDKs raise as their own error and don't retry.
 //!
-//! **Audit.** Each decision and each answer's end is one `tracing` event of target `tower_sekuire` and one call of
+//! **Audit.** Each decision and each answer's end is one `tracing` event of target `tower_sekuire`, in a span of
+//! `tower_sekuire::call` that lasts as long as the call and bears OpenTelemetry's names, and one call of
 //! [`SekuireLayer::on_decision`]; [`AuditLog`] writes them to a file. Prompts, arguments, keys and queries are never told.
 //!
 //! # What can't be seen from here
@@ -187,6 +188,7 @@ mod respond;
 mod service;
 mod services;
 mod source;
+mod span;
 mod steps;
 mod violation;
 #[cfg(feature = "watch")]

@@ -85,7 +85,10 @@ where
         let (head, body) = request.into_parts();
         match self.governor.begin(&head) {
             Begin::Refuse(violation) => ResponseFuture::refused(violation, self.governor.respond),
-            Begin::Pass => ResponseFuture::pass(ready.call(Request::from_parts(head, body))),
+            Begin::Pass(span) => {
+                let future = span.in_scope(|| ready.call(Request::from_parts(head, body)));
+                ResponseFuture::pass(future, span)
+            }
             Begin::Read(exchange) => ResponseFuture::collect(ready, head, body, exchange),
         }
     }

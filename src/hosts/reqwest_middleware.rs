@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::{Extensions, request};
 use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
 use reqwest_middleware::{Error, Middleware, Next, Result};
+use tracing::Instrument;
 
 use crate::accounting::AgentKey;
 use crate::body::collect::{Collected, Uncollected};
@@ -97,9 +98,9 @@ impl Middleware for SekuireMiddleware {
         }
         let governed = match self.governor.begin(&head) {
             Begin::Refuse(violation) => Err(Stop::Refused(violation)),
-            Begin::Pass => {
+            Begin::Pass(span) => {
                 *request.headers_mut() = head.headers;
-                return next.run(request, extensions).await;
+                return next.run(request, extensions).instrument(span).await;
             }
             Begin::Read(exchange) => govern(exchange, head, request, extensions, next).await,
         };
@@ -150,7 +151,8 @@ async fn govern(
     *request.body_mut() = Some(Body::from(body));
     *request.headers_mut() = head.headers;
 
-    let answer = match next.run(request, extensions).await {
+    let span = exchange.span().clone();
+    let answer = match next.run(request, extensions).instrument(span).await {
         Ok(answer) => answer,
         Err(error) => {
             exchange.failed();

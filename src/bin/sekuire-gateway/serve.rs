@@ -48,9 +48,7 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-        )
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG)))
         .init();
     // It accepts; other threads serve.
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -490,6 +488,9 @@ impl StopSignal {
         }
     }
 }
+
+/// Without the spans of calls: on standard error they would only repeat what the events say.
+const LOG: &str = "info,tower_sekuire::call=off";
 
 /// Also how long an idle connection is kept: longer than the SDKs keep theirs, so that it is they
 /// who close and no request meets a closing connection.
