@@ -2,6 +2,8 @@
 //!
 //! Nothing of a prompt, an answer, a tool's arguments or a header is ever told.
 
+mod log;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use crate::enforcer::Mode;
 use crate::violation::PolicyViolation;
+pub use log::AuditLog;
 
 /// When in a call's life a decision was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +21,17 @@ pub enum Phase {
     Request,
     /// At the end of the answer, however it ended.
     End,
+}
+
+impl Phase {
+    /// The stable snake_case name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::End => "end",
+        }
+    }
 }
 
 /// What was decided.
@@ -79,10 +93,15 @@ impl End {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Decision<'a> {
+    /// Which of the process's calls it is about, counted from 1: what was decided of a request and the end of its
+    /// answer have the same number.
+    pub call: u64,
     /// When it was taken.
     pub phase: Phase,
     /// What was decided.
     pub verdict: Verdict,
+    /// What a violation does to a call.
+    pub mode: Mode,
     /// Whose policy decided.
     pub agent: &'a str,
     /// The id by which Sekuire knows the policy's agent, where the policy states one.
@@ -102,6 +121,10 @@ pub struct Decision<'a> {
     pub tokens: Option<u64>,
     /// The charge is an estimate, because the answer did not tell its usage.
     pub estimated: bool,
+    /// Tokens of the prompt, as the answer tells them; at the end only, and whether or not tokens are limited.
+    pub input_tokens: Option<u64>,
+    /// Tokens of the output, likewise.
+    pub output_tokens: Option<u64>,
     /// How the answer ended; at the end only.
     pub end: Option<End>,
     /// Since the request was first seen.
@@ -112,33 +135,38 @@ pub struct Decision<'a> {
 pub(crate) type OnDecision = Arc<dyn for<'a> Fn(&Decision<'a>) + Send + Sync>;
 
 impl Decision<'_> {
-    pub(crate) fn tell(&self, mode: Mode, callback: Option<&OnDecision>) {
+    pub(crate) fn tell(&self, callback: Option<&OnDecision>) {
         let rule = self.violation.map(|violation| violation.rule().as_str());
         let value = self.violation.and_then(PolicyViolation::value);
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
                     target: "tower_sekuire",
-                    phase = match self.phase { Phase::Request => "request", Phase::End => "end" },
+                    call = self.call,
+                    phase = self.phase.as_str(),
                     verdict = self.verdict.as_str(),
-                    agent = self.agent,
-                    sekuire_id = self.sekuire_id,
+                    gen_ai.agent.name = &*crate::violation::shown(self.agent),
+                    gen_ai.agent.id = self.sekuire_id,
+                    mode = self.mode.as_str(),
                     policy_version = self.policy_version,
                     endpoint = self.endpoint,
-                    model = self.model.map(|model| crate::violation::shown(model)).as_deref(),
+                    gen_ai.operation.name = crate::span::operation(self.endpoint),
+                    gen_ai.request.model = self.model.map(|model| crate::violation::shown(model)).as_deref(),
                     tools = %Names(self.tools),
                     rule,
                     value,
+                    gen_ai.usage.input_tokens = self.input_tokens,
+                    gen_ai.usage.output_tokens = self.output_tokens,
                     tokens = self.tokens,
                     estimated = self.estimated,
                     end = self.end.map(End::as_str),
-                    duration_us = u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX),
+                    duration_us = micros(self.duration),
                     "{}", Reason(self.violation)
                 )
             };
         }
         match self.verdict {
-            Verdict::Refused | Verdict::Observed if mode != Mode::Audit => event!(warn),
+            Verdict::Refused | Verdict::Observed if self.mode != Mode::Audit => event!(warn),
             _ => event!(info),
         }
         if let Some(callback) = callback {
@@ -149,6 +177,10 @@ impl Decision<'_> {
             }
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Tool names on one line, each escaped.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::limits::{
     Call, Clock, Ledger, LimitSpec, LimitStore, Refusal, Scope, SystemClock, Unit,
 };
+use crate::meters::Meters;
 use crate::policy::{
     Limit, LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, Policy,
 };
@@ -39,6 +40,18 @@ pub enum Mode {
     Warn,
     /// It goes ahead, and every decision is logged at INFO. Otherwise as [`Warn`](Self::Warn).
     Audit,
+}
+
+impl Mode {
+    /// The stable snake_case name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// What to count in [`PolicyEnforcer::enforce_rate_limit`].
@@ -134,6 +147,7 @@ struct Inner {
     /// Counts in place of the ledger.
     store: Option<Arc<dyn LimitStore>>,
     clock: Arc<dyn Clock>,
+    meters: Meters,
     mode: Mode,
     /// A call that names no model, of the agent under whose key calls count unless something else names them.
     call: Call,
@@ -154,14 +168,16 @@ impl PolicyEnforcer {
     /// An enforcer with fresh counters, the system's monotonic clock and [`Mode::Block`].
     #[must_use]
     pub fn new(policy: Policy) -> Self {
+        let call = call_of(&policy);
         let inner = Inner {
             version: 1,
             ledger: Arc::new(Ledger::new(limit_specs(&policy))),
             runs: Arc::default(),
             store: None,
             clock: Arc::new(SystemClock::new()),
+            meters: Meters::new(&call.agent),
             mode: Mode::Block,
-            call: call_of(&policy),
+            call,
             hosted: Arc::new(HostedEntries::of(policy.tools())),
             policy,
         };
@@ -211,10 +227,12 @@ impl PolicyEnforcer {
             .inner
             .ledger
             .succeeded(limit_specs(&policy), &continues);
+        let call = call_of(&policy);
         let inner = Inner {
             version: self.inner.version.saturating_add(1),
             ledger: Arc::new(ledger),
-            call: call_of(&policy),
+            meters: Meters::new(&call.agent),
+            call,
             hosted: Arc::new(HostedEntries::of(policy.tools())),
             policy,
             ..(*self.inner).clone()
@@ -273,6 +291,10 @@ impl PolicyEnforcer {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn current_mode(&self) -> Mode {
@@ -357,10 +379,10 @@ impl PolicyEnforcer {
         match self.inner.mode {
             Mode::Block => return Err(violation),
             Mode::Warn => {
-                tracing::warn!(agent = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
+                tracing::warn!(gen_ai.agent.name = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
             }
             Mode::Audit => {
-                tracing::info!(agent = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
+                tracing::info!(gen_ai.agent.name = %self.inner.call.agent, rule = %violation.rule(), "{violation}")
             }
         }
         Ok(())

@@ -6,18 +6,23 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{StatusCode, Version, request, response};
+use tracing::Span;
 
 use crate::audit::{Decision, End, Phase, Verdict};
+use crate::body::collect::Collected;
 use crate::enforcer::{Admission, Asked, Asking, Held, Mode, PolicyEnforcer, Run};
 use crate::governor::{ContentType, Governor, content_type, form_boundary, is_encoded};
 use crate::kill_switch::{KillSwitch, Leash};
 use crate::limits::{Lease, StoreRefusal};
+use crate::meters::{self, Counted, Ended, Holds, Moment, Part};
 use crate::respond;
+use crate::span;
 use crate::violation::{PolicyViolation, Rule, Seen};
 use crate::wire::answer::{self, AnswerFacts, Item, Usage};
 use crate::wire::endpoint::{Class, Endpoint, Format, Request};
@@ -32,6 +37,8 @@ use crate::wire::{batch, multipart, run, splice};
 const EXTENSION: u64 = 256;
 /// Bytes of text after which a stream that has nothing to spare looks again.
 const LEAST_ALLOWANCE: u64 = 1;
+/// How many calls were told of.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 /// A call that names more tools than this is told with the first ones.
 const MAX_TOLD_TOOLS: usize = 64;
 
@@ -51,6 +58,18 @@ pub(crate) enum Answer {
     Data,
 }
 
+impl Answer {
+    /// The stable name of its form.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Document => "document",
+            Self::Prose => "text",
+            Self::Stream => "stream",
+            Self::Data => "data",
+        }
+    }
+}
+
 /// A request that may leave, unless a store says no.
 #[derive(Default)]
 pub(crate) struct Judged {
@@ -66,6 +85,9 @@ pub(crate) struct Exchange {
     /// The policy as it was when the request came: one for both directions.
     enforcer: PolicyEnforcer,
     started: Duration,
+    /// By this number what is told of it belongs together; 0 where nobody is told.
+    number: u64,
+    span: Span,
     endpoint: Option<Endpoint>,
     /// The request is a form with this boundary.
     boundary: Option<String>,
@@ -97,13 +119,22 @@ pub(crate) struct Exchange {
     /// Where that is settled, if not here: a run may have begun under an earlier policy.
     began_with: Option<PolicyEnforcer>,
     sent: bool,
+    /// How the answer comes, once its head was seen.
+    form: Option<Answer>,
+    /// What it took to judge the request's head.
+    judging: Moment,
     failed_status: bool,
+    status: Option<StatusCode>,
     usage: Option<u64>,
+    /// What the answer tells of it, for whoever counts more than limits do.
+    reported: Usage,
     /// Bytes of generated text.
     text: u64,
     charged: u64,
     /// What was seen can't be judged, and passed in warn or audit mode.
     unread: bool,
+    /// That it passes unread was counted.
+    unread_counted: bool,
     /// The answer's end was seen.
     whole: bool,
     told: bool,
@@ -135,10 +166,18 @@ impl Exchange {
         started: Duration,
         endpoint: Option<Endpoint>,
     ) -> Self {
+        let number = if governor.is_heard() {
+            CALLS.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        } else {
+            0
+        };
+        let span = span::of_call(&enforcer, endpoint.as_ref(), number);
         Self {
             governor,
             enforcer,
             started,
+            number,
+            span,
             endpoint,
             boundary: None,
             model: None,
@@ -157,11 +196,16 @@ impl Exchange {
             held: None,
             began_with: None,
             sent: false,
+            form: None,
+            judging: Moment::default(),
             failed_status: false,
+            status: None,
             usage: None,
+            reported: Usage::default(),
             text: 0,
             charged: 0,
             unread: false,
+            unread_counted: false,
             whole: false,
             told: false,
         }
@@ -238,6 +282,36 @@ impl Exchange {
         }
     }
 
+    /// What is done for the whole of the call is done in here.
+    pub(crate) const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Tells the span who is called.
+    pub(crate) fn name_provider(&self, host: Option<&str>) {
+        if !self.span.is_disabled() {
+            let service = host.and_then(|host| self.governor.services.of(host));
+            span::name_provider(&self.span, service);
+        }
+    }
+
+    /// The request's head was judged; its body is waited for from here on.
+    pub(crate) fn head_judged(&mut self) {
+        self.judging = Moment::at(self.started).since(&self.enforcer);
+    }
+
+    /// What collects the request's body.
+    pub(crate) fn collects_request(&self) -> Collected {
+        let held = self.enforcer.meters().held(Holds::Request);
+        Collected::new(self.request_cap()).counted(held)
+    }
+
+    /// What collects an answer that is judged whole.
+    pub(crate) fn collects_answer(&self) -> Collected {
+        let held = self.enforcer.meters().held(Holds::Answer);
+        Collected::new(self.governor.caps.answer).counted(held)
+    }
+
     /// The most bytes of a request's body to collect. Without blocking nothing is refused, whatever its size: the
     /// body is the caller's own.
     pub(crate) fn request_cap(&self) -> usize {
@@ -289,6 +363,14 @@ impl Exchange {
 
     /// Judges a request by its body, and counts it unless a store is to be asked first.
     pub(crate) fn request(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
+        let begun = Moment::now(&self.enforcer);
+        let judged = self.judge_body(body);
+        let took = begun.since(&self.enforcer).plus(self.judging);
+        self.enforcer.meters().inspected(Part::Request, took);
+        judged
+    }
+
+    fn judge_body(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
         let several = match self.read_request(body) {
             Ok(several) => several,
             Err(error) => {
@@ -515,6 +597,9 @@ impl Exchange {
         let is_heard = self.governor.is_heard();
         if self.model.is_none() && is_heard {
             self.model = facts.model.as_deref().map(str::to_owned);
+            if let Some(model) = &self.model {
+                span::name_model(&self.span, self.endpoint.as_ref(), model);
+            }
         }
         if is_heard {
             for tool in &facts.tools {
@@ -578,6 +663,9 @@ impl Exchange {
         &mut self,
         head: &mut response::Parts,
     ) -> Result<Option<Answer>, PolicyViolation> {
+        self.span
+            .record("http.response.status_code", head.status.as_u16());
+        self.status = Some(head.status);
         self.failed_status = head.status.is_client_error() || head.status.is_server_error();
         if self.counts && self.governor.accounting.headers && self.blocks() {
             let enforcer = &self.enforcer;
@@ -586,6 +674,7 @@ impl Exchange {
         }
         match judge_answer_head(head, self.format()) {
             Ok(answer) => {
+                self.form = Some(answer);
                 if answer == Answer::Stream && self.blocks() {
                     // Events may be changed or withheld, so no length can be promised.
                     head.headers.remove(header::CONTENT_LENGTH);
@@ -602,6 +691,14 @@ impl Exchange {
 
     /// Judges an answer that was collected whole.
     pub(crate) fn document(&mut self, kind: Answer, body: &[u8]) -> Result<(), PolicyViolation> {
+        let begun = Moment::now(&self.enforcer);
+        let judged = self.judge_document(kind, body);
+        let took = begun.since(&self.enforcer);
+        self.enforcer.meters().inspected(Part::Answer, took);
+        judged
+    }
+
+    fn judge_document(&mut self, kind: Answer, body: &[u8]) -> Result<(), PolicyViolation> {
         if kind == Answer::Prose {
             self.text = body.len() as u64;
             if looks_like_an_answer(body) && !self.is_lines(body)? {
@@ -655,6 +752,7 @@ impl Exchange {
             return Ok(());
         }
         self.usage = self.usage.max(facts.usage.and_then(Usage::tokens));
+        self.reported.raise(facts.usage.unwrap_or_default());
         self.text = self.text.saturating_add(facts.text);
         if self.background || self.reads.is_some() {
             self.hand_over(document);
@@ -755,6 +853,7 @@ impl Exchange {
     /// What the stream has used so far.
     pub(crate) fn progress(&mut self, reader: &EventReader) {
         self.usage = reader.tokens();
+        self.reported = reader.usage().unwrap_or_default();
         self.text = reader.text();
     }
 
@@ -879,16 +978,84 @@ impl Exchange {
         }
     }
 
-    fn tell(&self, phase: Phase, verdict: Verdict, end: Option<End>) {
-        let enforcer = &self.enforcer;
-        if !self.governor.is_heard() {
-            return;
-        }
-        let name = self.endpoint.as_ref().map(|endpoint| endpoint.name);
-        let ended = phase == Phase::End;
-        Decision {
+    /// What was charged is no more than an estimate.
+    fn is_estimated(&self) -> bool {
+        self.usage.is_none() && self.charged > 0
+    }
+
+    fn count(&mut self, phase: Phase, verdict: Verdict, end: Option<End>, duration: Duration) {
+        let class = self.endpoint.as_ref().map(|endpoint| endpoint.class);
+        let unread =
+            verdict == Verdict::NotInspected && !std::mem::replace(&mut self.unread_counted, true);
+        let ended = end.map(|end| Ended {
+            end,
+            form: self.form.map_or("none", Answer::as_str),
+            duration,
+            charged: self.charged,
+            estimated: self.is_estimated(),
+            usage_missing: end == End::Complete
+                && class == Some(Class::Model)
+                && self.usage.is_none()
+                && !self.failed_status
+                && !self.background,
+            input: self.reported.input,
+            output: self.reported.output,
+        });
+        let counted = Counted {
             phase,
             verdict,
+            rule: self.violation.as_ref().map(PolicyViolation::rule),
+            mode: self.enforcer.current_mode(),
+            class,
+            unread,
+            ended,
+        };
+        self.enforcer.meters().decided(&counted);
+    }
+
+    fn tell(&mut self, phase: Phase, verdict: Verdict, end: Option<End>) {
+        let is_heard = self.governor.is_heard();
+        if !is_heard && !meters::COUNTS {
+            return;
+        }
+        let duration = self.enforcer.now().saturating_sub(self.started);
+        if meters::COUNTS {
+            self.count(phase, verdict, end, duration);
+        }
+        if !is_heard {
+            return;
+        }
+        let enforcer = &self.enforcer;
+        let outcome = span::Outcome {
+            agent: self.agent(),
+            verdict,
+            rule: self
+                .violation
+                .as_ref()
+                .map(|violation| violation.rule().as_str()),
+            failed: self
+                .status
+                .filter(|_| self.failed_status)
+                .map(|status| status.as_u16()),
+            end,
+            tokens: self.charged,
+            estimated: self.is_estimated(),
+            input: self.reported.input,
+            output: self.reported.output,
+        };
+        span::record(&self.span, &outcome);
+        let name = self.endpoint.as_ref().map(|endpoint| endpoint.name);
+        let ended = phase == Phase::End;
+        let reported = if ended {
+            self.reported
+        } else {
+            Usage::default()
+        };
+        let decision = Decision {
+            call: self.number,
+            phase,
+            verdict,
+            mode: enforcer.current_mode(),
             agent: self.agent(),
             sekuire_id: enforcer.policy().sekuire_id(),
             policy_version: enforcer.version(),
@@ -897,11 +1064,14 @@ impl Exchange {
             tools: &self.tools,
             violation: self.violation.as_ref(),
             tokens: ended.then_some(self.charged),
-            estimated: ended && self.usage.is_none() && self.charged > 0,
+            estimated: ended && self.is_estimated(),
+            input_tokens: reported.input,
+            output_tokens: reported.output,
             end,
-            duration: enforcer.now().saturating_sub(self.started),
-        }
-        .tell(enforcer.current_mode(), self.governor.on_decision.as_ref());
+            duration,
+        };
+        let callback = self.governor.on_decision.as_ref();
+        self.span.in_scope(|| decision.tell(callback));
     }
 }
 

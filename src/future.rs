@@ -11,6 +11,7 @@ use http::{Request, Response, request, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
+use tracing::Span;
 
 use crate::BoxError;
 use crate::body::ResponseBody;
@@ -79,7 +80,7 @@ pin_project! {
         /// A store counts the call.
         Ask { asked: Option<Box<Asked<S>>> },
         /// Not governed.
-        Pass { #[pin] future: F },
+        Pass { #[pin] future: F, span: Span },
         Send { #[pin] future: F, exchange: Option<Box<Exchange>> },
         /// The answer's body comes in.
         Receive { #[pin] body: R, receipt: Option<Receipt> },
@@ -119,9 +120,9 @@ where
         }
     }
 
-    pub(crate) const fn pass(future: S::Future, leash: Option<Box<Leash>>) -> Self {
+    pub(crate) const fn pass(future: S::Future, span: Span, leash: Option<Box<Leash>>) -> Self {
         Self {
-            state: State::Pass { future },
+            state: State::Pass { future, span },
             leash,
         }
     }
@@ -133,7 +134,7 @@ where
         exchange: Box<Exchange>,
         leash: Option<Box<Leash>>,
     ) -> Self {
-        let collected = Collected::new(exchange.request_cap());
+        let collected = exchange.collects_request();
         Self {
             state: State::Collect {
                 body,
@@ -237,8 +238,8 @@ where
                     };
                     Break(steps::refuse(violation, *respond).map_err(Into::into))
                 }
-                StateProj::Pass { future } => Break(
-                    ready!(future.poll(cx))
+                StateProj::Pass { future, span } => Break(
+                    ready!(span.in_scope(|| future.poll(cx)))
                         .map(|answer| answer.map(ResponseBody::pass))
                         .map_err(Into::into),
                 ),
@@ -259,7 +260,9 @@ where
                     let respond = exchange.governor().respond;
                     match steps::admit(&mut exchange, &mut head, collected, whole) {
                         Ok(Admitted::Send(body)) => Continue(Self::Send {
-                            future: service.call(Request::from_parts(head, B::from(body))),
+                            future: exchange.span().in_scope(|| {
+                                service.call(Request::from_parts(head, B::from(body)))
+                            }),
                             exchange: Some(exchange),
                         }),
                         Ok(Admitted::Ask(asking, body)) => Continue(Self::Ask {
@@ -291,7 +294,9 @@ where
                     } = *asked;
                     match steps::resume(&mut exchange, &asking, answer) {
                         Ok(()) => Continue(Self::Send {
-                            future: service.call(Request::from_parts(head, B::from(body))),
+                            future: exchange.span().in_scope(|| {
+                                service.call(Request::from_parts(head, B::from(body)))
+                            }),
                             exchange: Some(exchange),
                         }),
                         Err(violation) => {
@@ -301,7 +306,11 @@ where
                     }
                 }
                 StateProj::Send { future, exchange } => {
-                    let answer = ready!(future.poll(cx));
+                    // What the service below tells belongs to the call.
+                    let entered = exchange.as_ref().map(|exchange| exchange.span().enter());
+                    let polled = future.poll(cx);
+                    drop(entered);
+                    let answer = ready!(polled);
                     let Some(mut exchange) = exchange.take() else {
                         return Poll::Pending;
                     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap};
 use http::{Method, request};
+use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
 use crate::accounting::Accounting;
@@ -76,8 +77,8 @@ pub(crate) struct Governor {
 #[derive(Debug)]
 pub(crate) enum Begin {
     Refuse(PolicyViolation),
-    /// Send it as it is and pass the answer on unread.
-    Pass(Option<Box<Leash>>),
+    /// Send it as it is, in this span, and pass the answer on unread.
+    Pass(Span, Option<Box<Leash>>),
     /// Collect the body and show it to [`Exchange::request`].
     Read(Box<Exchange>, Option<Box<Leash>>),
 }
@@ -134,7 +135,11 @@ impl Governor {
                 Ok(found) => (Some(found), None),
                 Err(lost) => (None, Some(lost)),
             };
+        enforcer
+            .meters()
+            .request(found.as_ref().map(|endpoint| endpoint.class));
         let mut exchange = Exchange::new(self.clone(), enforcer, started, found);
+        exchange.name_provider(head.uri.host());
         let payer = self
             .accounting
             .agent(head)
@@ -162,18 +167,19 @@ impl Governor {
                 if !matches_host(head, &self.accounting.no_stream_options) {
                     exchange.set_may_ask_for_usage();
                 }
+                exchange.head_judged();
                 Begin::Read(Box::new(exchange), leash)
             }
             Ok(false) => {
                 exchange.pass();
-                Begin::Pass(leash)
+                Begin::Pass(exchange.span().clone(), leash)
             }
             Err(violation) => match exchange.decide_request(violation) {
                 Err(violation) => Begin::Refuse(violation),
                 // In warn and audit modes what can't be read passes, and is told as not inspected.
                 Ok(()) => {
                     exchange.pass();
-                    Begin::Pass(leash)
+                    Begin::Pass(exchange.span().clone(), leash)
                 }
             },
         }

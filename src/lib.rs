@@ -129,8 +129,9 @@
 //! **Refusals.** An error with a [`PolicyViolation`] in it, which [`PolicyViolation::find`] finds through the errors of
 //! reqwest, hyper and `io`; or, with [`Respond::OpenAi`], what OpenAI's SDKs raise as their own error and don't retry.
 //!
-//! **Audit.** Each decision and each answer's end is one `tracing` event of target `tower_sekuire` and one call of
-//! [`SekuireLayer::on_decision`]. Prompts, arguments, keys and queries are never told.
+//! **Audit.** Each decision and each answer's end is one `tracing` event of target `tower_sekuire`, in a span of
+//! `tower_sekuire::call` that lasts as long as the call and bears OpenTelemetry's names, and one call of
+//! [`SekuireLayer::on_decision`]; [`AuditLog`] writes them to a file. Prompts, arguments, keys and queries are never told.
 //!
 //! # What can't be seen from here
 //!
@@ -161,6 +162,8 @@
 //!   services.
 //! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
 //!   `identity`: they are decoded within bounds and then judged.
+//! - **`metrics`**: decisions, tokens, durations and what is held, counted through the `metrics` facade;
+//!   `describe_metrics`.
 //! - **`redis`**, **`redis-tls`**: `RedisStore`, limits that several processes share through Redis or Valkey.
 //! - **`signed`**: `Trust` and `PolicyLoader::trust`, for policies in signed envelopes, verified against pinned keys;
 //!   `sekuire_id`, the id that Sekuire gives an agent.
@@ -180,11 +183,13 @@ mod hosts;
 mod kill_switch;
 mod layer;
 mod limits;
+mod meters;
 mod policy;
 mod respond;
 mod service;
 mod services;
 mod source;
+mod span;
 mod steps;
 mod violation;
 #[cfg(feature = "watch")]
@@ -192,7 +197,7 @@ mod watch;
 mod wire;
 
 pub use accounting::{AgentKey, EstimateTokens, Prompt};
-pub use audit::{Decision, End, Phase, Verdict};
+pub use audit::{AuditLog, Decision, End, Phase, Verdict};
 pub use body::ResponseBody;
 #[cfg(feature = "decompression")]
 pub use decompression::{Decoded, DecodedBody, DecodedFuture, DecompressingLayer};
@@ -208,6 +213,8 @@ pub use limits::{
 };
 #[cfg(feature = "redis")]
 pub use limits::{OnFailure, RedisStatus, RedisStore, RedisStoreBuilder, RedisStoreError};
+#[cfg(feature = "metrics")]
+pub use meters::describe_metrics;
 pub use policy::{
     ApiMatch, ApiRules, ApiService, DomainPattern, FilesystemMatch, FilesystemRules, Limit,
     LimitScope, LimitUnit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules, Notice,

@@ -85,8 +85,9 @@ where
         let (head, body) = request.into_parts();
         match self.governor.begin(&head) {
             Begin::Refuse(violation) => ResponseFuture::refused(violation, self.governor.respond),
-            Begin::Pass(leash) => {
-                ResponseFuture::pass(ready.call(Request::from_parts(head, body)), leash)
+            Begin::Pass(span, leash) => {
+                let future = span.in_scope(|| ready.call(Request::from_parts(head, body)));
+                ResponseFuture::pass(future, span, leash)
             }
             Begin::Read(exchange, leash) => {
                 ResponseFuture::collect(ready, head, body, exchange, leash)

@@ -118,7 +118,7 @@ pub(crate) fn receive<R>(
             Some(Answer::Stream) => ResponseBody::stream(body, exchange),
             Some(Answer::Data) => ResponseBody::data(body, exchange),
             Some(kind) => {
-                let collected = Collected::new(exchange.governor().caps.answer);
+                let collected = exchange.collects_answer();
                 let receipt = Receipt {
                     head,
                     kind,

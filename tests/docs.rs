@@ -9,11 +9,12 @@ use std::path::Path;
 
 use tower_sekuire::Policy;
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "docs/policy.md",
     "docs/gateway.md",
     "docs/limits.md",
+    "docs/observability.md",
     "docs/surface.md",
 ];
 

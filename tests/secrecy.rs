@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use serde_json::json;
 use support::{ASK, Stand, Step, Upstream, chat, request, request_to};
-use tower_sekuire::{Mode, Policy, PolicyEnforcer, PolicyViolation, Respond};
+use tower_sekuire::{AuditLog, Mode, Policy, PolicyEnforcer, PolicyViolation, Respond};
 
 fn in_mode(mode: Mode) -> Stand {
     let policy = "
@@ -69,6 +69,21 @@ fn logged(run: impl FnOnce()) -> String {
     });
     run();
     String::from_utf8(LOG.take()).unwrap()
+}
+
+/// What is counted meanwhile, as Prometheus reads it.
+#[cfg(feature = "metrics")]
+fn counted<T>(run: impl FnOnce() -> T) -> (T, String) {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let done = metrics::with_local_recorder(&recorder, run);
+    let told = recorder.handle().render();
+    assert!(told.contains("model_blocked"), "{told}");
+    (done, told)
+}
+
+#[cfg(not(feature = "metrics"))]
+fn counted<T>(run: impl FnOnce() -> T) -> (T, String) {
+    (run(), String::new())
 }
 
 #[test]
@@ -133,46 +148,63 @@ fn no_secret_and_no_content_is_ever_told() {
             "\"canary-prompt\":1,\"canary-prompt\":2,\"messages\"",
         ),
     ];
+    let folder = tempfile::tempdir().unwrap();
+    let audit_path = folder.path().join("audit.jsonl");
+    let audit_log = AuditLog::open(&audit_path).unwrap();
     let mut seen = String::new();
     let mut violations = 0;
-    let log = logged(|| {
-        for mode in [Mode::Block, Mode::Warn, Mode::Audit] {
-            for respond in [Respond::Error, Respond::OpenAi] {
-                let stand = in_mode(mode).with(|layer| layer.respond(respond));
-                let calls = answers()
-                    .into_iter()
-                    .map(|upstream| (fine.clone(), upstream));
-                let refused = requests
-                    .iter()
-                    .map(|body| (body.clone(), Upstream::stream(chat::DONE)));
-                for (body, upstream) in calls.chain(refused) {
-                    let outcome = stand.call(&upstream, asked(body));
-                    if let Some(error) = &outcome.error {
-                        seen += &format!("{error} {error:?} {error:#?}");
-                    }
-                    let extension = outcome
-                        .head
-                        .as_ref()
-                        .and_then(|head| head.extensions.get::<PolicyViolation>());
-                    if let Some(violation) = outcome.violation().or(extension) {
-                        violations += 1;
-                        seen += &format!(
-                            "{violation} {violation:?} {:?} {:?}",
-                            violation.value(),
-                            violation.help()
-                        );
-                        if outcome.error.is_none() {
-                            seen += &outcome.text();
+    let (log, metrics) = counted(|| {
+        logged(|| {
+            for mode in [Mode::Block, Mode::Warn, Mode::Audit] {
+                for respond in [Respond::Error, Respond::OpenAi] {
+                    let stand = in_mode(mode).with(|layer| layer.respond(respond));
+                    let audit_log = audit_log.clone();
+                    let audited = in_mode(mode).with(|layer| {
+                        layer.on_decision(move |decision| audit_log.record(decision))
+                    });
+                    let calls = answers()
+                        .into_iter()
+                        .map(|upstream| (fine.clone(), upstream));
+                    let refused = requests
+                        .iter()
+                        .map(|body| (body.clone(), Upstream::stream(chat::DONE)));
+                    for (body, upstream) in calls.chain(refused) {
+                        audited.call(&upstream, asked(body.clone()));
+                        let outcome = stand.call(&upstream, asked(body));
+                        if let Some(error) = &outcome.error {
+                            seen += &format!("{error} {error:?} {error:#?}");
+                        }
+                        let extension = outcome
+                            .head
+                            .as_ref()
+                            .and_then(|head| head.extensions.get::<PolicyViolation>());
+                        if let Some(violation) = outcome.violation().or(extension) {
+                            violations += 1;
+                            seen += &format!(
+                                "{violation} {violation:?} {:?} {:?}",
+                                violation.value(),
+                                violation.help()
+                            );
+                            if outcome.error.is_none() {
+                                seen += &outcome.text();
+                            }
                         }
                     }
+                    for told in stand.told() {
+                        seen += &told.debug;
+                    }
+                    seen += &format!("{:?}", stand.layer);
                 }
-                for told in stand.told() {
-                    seen += &told.debug;
-                }
-                seen += &format!("{:?}", stand.layer);
             }
-        }
+        })
     });
+    // Nor what the wire names, whose number nobody bounds.
+    for wire in ["gpt-", "evil", "openai", "canary"] {
+        assert!(!metrics.contains(wire), "{wire} is in a metric: {metrics}");
+    }
+    assert!(audit_log.flush(std::time::Duration::from_secs(20)));
+    let audit = std::fs::read_to_string(&audit_path).unwrap();
+    assert!(audit.lines().count() > 100, "{audit}");
     assert!(violations > 20, "{violations}");
     assert!(log.lines().count() > 100, "{log}");
     for canary in CANARIES {
@@ -181,6 +213,10 @@ fn no_secret_and_no_content_is_ever_told() {
             "{canary} is in an error or a decision"
         );
         assert!(!log.contains(canary), "{canary} is in the log: {log}");
+        assert!(
+            !audit.contains(canary),
+            "{canary} is in the audit log: {audit}"
+        );
     }
     for line in log.lines() {
         assert!(

@@ -11,6 +11,7 @@ use http_body::{Body, Frame};
 const FRAMES_PER_POLL: u32 = 256;
 
 use crate::BoxError;
+use crate::meters::HeldBytes;
 
 #[derive(Debug)]
 pub(crate) struct Collected {
@@ -18,6 +19,7 @@ pub(crate) struct Collected {
     several: BytesMut,
     trailers: Option<HeaderMap>,
     cap: usize,
+    held: HeldBytes,
 }
 
 /// The body is larger than the cap.
@@ -47,7 +49,14 @@ impl Collected {
             several: BytesMut::new(),
             trailers: None,
             cap,
+            held: HeldBytes::default(),
         }
+    }
+
+    /// Counts what it holds.
+    pub(crate) fn counted(mut self, held: HeldBytes) -> Self {
+        self.held = held;
+        self
     }
 
     /// Takes in what `body` has ready; ready itself when the body has ended or can't be had whole.
@@ -109,6 +118,7 @@ impl Collected {
             self.several
                 .extend_from_slice(&data.copy_to_bytes(data.remaining()));
         }
+        self.held.set(self.len());
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::exchange::Exchange;
+use crate::meters::HeldBytes;
 use crate::violation::{PolicyViolation, Seen};
 use crate::wire::error::WireError;
 use crate::wire::event::{EventReader, without};
@@ -31,10 +32,11 @@ pub(crate) struct Gate {
     /// The number of the first event that has not left; `None` while none has.
     sequence: Option<u64>,
     cap: usize,
+    counted: HeldBytes,
 }
 
 impl Gate {
-    pub(crate) fn new(reader: EventReader, cap: usize) -> Self {
+    pub(crate) fn new(reader: EventReader, cap: usize, counted: HeldBytes) -> Self {
         Self {
             scanner: Scanner::new(),
             reader,
@@ -45,6 +47,7 @@ impl Gate {
             events: 0,
             sequence: None,
             cap,
+            counted,
         }
     }
 
@@ -90,6 +93,7 @@ impl Gate {
     pub(crate) fn discard(&mut self) {
         self.pending = BytesMut::new();
         self.held = BytesMut::new();
+        self.counted.set(0);
     }
 
     /// Takes in a frame and judges every block that ends in it.
@@ -204,6 +208,8 @@ impl Gate {
         } else {
             self.release(&frame, &ready);
         }
+        self.counted
+            .set(self.pending.len().saturating_add(self.held.len()));
         result
     }
 

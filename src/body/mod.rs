@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use crate::BoxError;
 use crate::exchange::{Answer, Exchange};
 use crate::kill_switch::Leash;
+use crate::meters::{Holds, Part, Sampler};
 use crate::respond::{self, Respond};
 use crate::violation::PolicyViolation;
 use gate::Gate;
@@ -68,6 +69,7 @@ struct Stream {
     gate: Gate,
     exchange: Box<Exchange>,
     last: Option<Last>,
+    sampler: Sampler,
 }
 
 /// What follows when everything that may leave has left.
@@ -108,13 +110,14 @@ impl<B> ResponseBody<B> {
     }
 
     pub(crate) fn stream(inner: B, exchange: Box<Exchange>) -> Self {
-        let gate = Gate::new(exchange.event_reader(), exchange.governor().caps.event);
+        let gate = gate(&exchange);
         Self {
             inner: Some(inner),
             state: State::Stream(Box::new(Stream {
                 gate,
                 exchange,
                 last: None,
+                sampler: Sampler::default(),
             })),
             leash: None,
         }
@@ -128,10 +131,7 @@ impl<B> ResponseBody<B> {
     /// `answer` is `None` when the answer can't be read.
     pub(crate) fn observed(inner: B, exchange: Box<Exchange>, answer: Option<Answer>) -> Self {
         let reading = match answer {
-            Some(Answer::Stream) => Reading::Stream(Box::new(Gate::new(
-                exchange.event_reader(),
-                exchange.governor().caps.event,
-            ))),
+            Some(Answer::Stream) => Reading::Stream(Box::new(gate(&exchange))),
             Some(Answer::Data) | None => Reading::Nothing,
             Some(kind) => Reading::Document {
                 kind,
@@ -151,6 +151,15 @@ impl<B> ResponseBody<B> {
             self.leash = Some(leash);
         }
     }
+}
+
+fn gate(exchange: &Exchange) -> Gate {
+    let held = exchange.enforcer().meters().held(Holds::Event);
+    Gate::new(
+        exchange.event_reader(),
+        exchange.governor().caps.event,
+        held,
+    )
 }
 
 impl<B> fmt::Debug for ResponseBody<B> {
@@ -342,7 +351,7 @@ impl Stream {
     fn take<E: Into<BoxError>>(&mut self, frame: Option<Result<Frame<Bytes>, E>>) -> bool {
         let (judged, trailers) = match frame {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => match self.gate.push(data, &mut self.exchange) {
+                Ok(data) => match self.push(data) {
                     Ok(()) => return false,
                     violated => (violated, None),
                 },
@@ -375,6 +384,19 @@ impl Stream {
             Err(violation) => self.cut_off(violation),
         });
         true
+    }
+
+    #[inline]
+    fn push(&mut self, data: Bytes) -> Result<(), PolicyViolation> {
+        let begun = self.sampler.begin(self.exchange.enforcer());
+        let judged = self.gate.push(data, &mut self.exchange);
+        if let Some(begun) = begun {
+            let enforcer = self.exchange.enforcer();
+            enforcer
+                .meters()
+                .inspected(Part::Frame, begun.since(enforcer));
+        }
+        judged
     }
 
     fn cut_off(&mut self, violation: PolicyViolation) -> Last {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::{Extensions, request};
 use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
 use reqwest_middleware::{Error, Middleware, Next, Result};
+use tracing::Instrument;
 
 use crate::accounting::AgentKey;
 use crate::body::ResponseBody;
@@ -99,12 +100,15 @@ impl Middleware for SekuireMiddleware {
         }
         let governed = match self.governor.begin(&head) {
             Begin::Refuse(violation) => Err(Stop::Refused(violation)),
-            Begin::Pass(leash) => {
+            Begin::Pass(span, leash) => {
                 *request.headers_mut() = head.headers;
                 let Some(leash) = leash else {
-                    return next.run(request, extensions).await;
+                    return next.run(request, extensions).instrument(span).await;
                 };
-                match pass(leash, request, extensions, next).await {
+                match pass(leash, request, extensions, next)
+                    .instrument(span)
+                    .await
+                {
                     Ok(answer) => return Ok(answer),
                     Err(stop) => Err(stop),
                 }
@@ -168,7 +172,7 @@ async fn govern(
 ) -> std::result::Result<Governed<Body>, Stop<Error>> {
     let asked = request.url().clone();
 
-    let mut collected = Collected::new(exchange.request_cap());
+    let mut collected = exchange.collects_request();
     let whole = match request.body_mut().take() {
         Some(body) => {
             let collecting = collect(&mut collected, body);
@@ -189,7 +193,9 @@ async fn govern(
     *request.body_mut() = Some(Body::from(body));
     *request.headers_mut() = head.headers;
 
-    let answer = Leash::unless_pulled(leash.as_deref_mut(), next.run(request, extensions)).await;
+    let span = exchange.span().clone();
+    let answer = next.run(request, extensions).instrument(span);
+    let answer = Leash::unless_pulled(leash.as_deref_mut(), answer).await;
     let answer = match answer {
         Err(violation) => return Err(stopped(&mut exchange, violation).into()),
         Ok(Ok(answer)) => answer,

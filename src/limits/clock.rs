@@ -5,13 +5,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where limits take the time from.
 ///
 /// The default is [`SystemClock`]; [`ManualClock`] lets a test of a policy pass an hour in no time.
 ///
-/// `now` is called once per governed request and may be called from many threads at once, so it must
+/// `now` is called a few times per governed request and may be called from many threads at once, so it must
 /// neither block nor be slow. It should never go backwards. If it does, limits hold: they take an
 /// earlier time for the latest one they have seen, so nothing expires until the clock has caught up.
 pub trait Clock: Send + Sync + 'static {
@@ -62,6 +62,17 @@ impl Clock for SystemClock {
 )]
 fn instant() -> Instant {
     Instant::now()
+}
+
+/// The date, as time since 1970-01-01 UTC: for what is written down, and never for limits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "clocks are read here and nowhere else; a date that jumps changes no decision"
+)]
+pub(crate) fn date() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A clock that moves only when it is told to, for tests.

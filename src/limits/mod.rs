@@ -23,6 +23,7 @@ mod store;
 mod tests;
 mod window;
 
+pub(crate) use clock::date;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use ledger::{Call, Exceeded, Ledger, LimitSpec, Refusal, Scope, Ticket, Unit};
 #[cfg(feature = "redis")]

@@ -89,6 +89,11 @@ impl EventReader {
         self.usage.and_then(Usage::tokens)
     }
 
+    /// What was told of token use so far.
+    pub(crate) const fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
     /// Bytes of generated text so far.
     pub(crate) const fn text(&self) -> u64 {
         self.text

@@ -115,3 +115,49 @@ async fn agents_cannot_ask_at_their_own_door() {
     }
     assert!(upstream.seen().is_empty());
 }
+
+#[tokio::test]
+async fn metrics_are_told_in_prometheus_text() {
+    let upstream = Upstream::chat().await;
+    let gateway = Gateway::start_with(LIMITED, &upstream.url(), &ADMIN, &[]).await;
+    let forbidden = CHAT_REQUEST.replace("gpt-4o-mini", "secret-model");
+    assert_eq!(gateway.send(chat(), CHAT_REQUEST).await.status(), 200);
+    assert_eq!(gateway.send(chat(), &forbidden).await.status(), 403);
+    let answer = gateway.ask_admin(Request::get("/metrics")).await;
+    assert_eq!(answer.status(), 200);
+    let kind = &answer.head.headers["content-type"];
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    let told = answer.text();
+    let agent = r#"agent="Test Agent""#;
+    for line in [
+        format!(r#"sekuire_requests_total{{{agent},endpoint="model"}} 2"#),
+        format!(
+            r#"sekuire_decisions_total{{{agent},phase="request",verdict="refused",rule="model_not_allowed",mode="block"}} 1"#
+        ),
+        format!(
+            r#"sekuire_decisions_total{{{agent},phase="end",verdict="allowed",rule="none",mode="block"}} 1"#
+        ),
+        format!(r#"sekuire_charged_tokens_total{{{agent},source="usage"}} 3"#),
+        format!(r#"sekuire_held_bytes{{{agent},what="request"}} 0"#),
+        format!(
+            r#"sekuire_answer_duration_seconds_count{{{agent},form="document",end="complete"}} 1"#
+        ),
+        format!(r#"sekuire_inspection_seconds_bucket{{{agent},part="request",le="+Inf"}} 2"#),
+        "# TYPE sekuire_inspection_seconds histogram".to_owned(),
+        "# HELP sekuire_requests_total Requests that were judged.".to_owned(),
+    ] {
+        assert!(
+            told.lines().any(|told| told == line),
+            "{line} is not in\n{told}"
+        );
+    }
+    assert!(
+        !told.contains("secret-model") && !told.contains("gpt-4o"),
+        "{told}"
+    );
+    // Agents can't ask at their own door.
+    assert_eq!(
+        gateway.send(Request::get("/metrics"), "").await.status(),
+        403
+    );
+}

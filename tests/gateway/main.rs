@@ -4,6 +4,7 @@
 
 mod admin;
 mod agents;
+mod audit_log;
 mod check;
 #[cfg(target_os = "linux")]
 mod floods;

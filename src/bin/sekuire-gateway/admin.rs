@@ -12,6 +12,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::{
@@ -83,6 +84,8 @@ pub(crate) struct Admin {
     pub(crate) switch: KillSwitch,
     /// What whoever gives an order must show.
     pub(crate) token: Option<String>,
+    /// What the layer counts.
+    pub(crate) metrics: Option<PrometheusHandle>,
 }
 
 impl Admin {
@@ -98,7 +101,7 @@ impl Admin {
             return Refusal::request(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "here are GET /sekuire/usage, GET /sekuire/policy, GET and POST /sekuire/kill, POST /sekuire/restore and GET /healthz",
+                "here are GET /sekuire/usage, GET /sekuire/policy, GET and POST /sekuire/kill, POST /sekuire/restore, GET /metrics and GET /healthz",
             )
             .into_response();
         };
@@ -108,6 +111,10 @@ impl Admin {
         }
         let answer = match page {
             Page::Health => return found("text/plain; charset=utf-8", "ok".to_owned()),
+            Page::Metrics => {
+                let told = self.metrics.as_ref().map(PrometheusHandle::render);
+                return found(METRICS_TYPE, told.unwrap_or_default());
+            }
             Page::Usage => self.usage().await.map_err(|_| {
                 Refusal::request(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -242,6 +249,7 @@ impl Admin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
     Health,
+    Metrics,
     Usage,
     Policy,
     Kill,
@@ -252,6 +260,7 @@ impl Page {
     fn at(path: &str) -> Option<Self> {
         Some(match path {
             "/healthz" => Self::Health,
+            "/metrics" => Self::Metrics,
             "/sekuire/usage" => Self::Usage,
             "/sekuire/policy" => Self::Policy,
             "/sekuire/kill" => Self::Kill,
@@ -312,6 +321,9 @@ impl Order {
 
 /// In bytes.
 const MAX_ORDER: usize = 16 << 10;
+
+/// Prometheus's own text.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 fn found(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -386,6 +398,7 @@ rate_limits:
             live: LivePolicy::new(enforcer.clone()),
             switch: KillSwitch::new(),
             token: Some("t0ken".to_owned()),
+            metrics: None,
         };
         (admin, enforcer, clock)
     }

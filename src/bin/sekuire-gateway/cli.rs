@@ -89,6 +89,9 @@ pub(crate) struct ServeArgs {
     /// Take orders there, to stop agents and let them go on, from whoever shows the token in this environment variable.
     #[arg(long, value_name = "NAME", requires = "admin")]
     pub(crate) admin_token_env: Option<String>,
+    /// Add a line of JSON to this file for each decision.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
     /// A name that clients may reach the gateway by, besides its own address; with a port, only
     /// that port. May be given several times.
     #[arg(long = "host", value_name = "NAME[:PORT]")]

@@ -18,6 +18,7 @@ mod client;
 mod door;
 mod headers;
 mod host;
+mod metrics;
 mod proxy;
 mod refusal;
 mod serve;

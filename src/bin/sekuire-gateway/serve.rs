@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet, convert::Infallible, fmt::Display, io::IsTerminal, net::SocketAddr,
-    process::ExitCode, sync::Arc, time::Duration,
+    path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{Layer, Service};
 use tower_sekuire::{
-    ApiRules, BoxError, KillSwitch, LivePolicy, Mode, Policy, PolicyEnforcer, PolicyFile,
+    ApiRules, AuditLog, BoxError, KillSwitch, LivePolicy, Mode, Policy, PolicyEnforcer, PolicyFile,
     PolicyWatch, Respond, SekuireLayer,
 };
 use tracing_subscriber::EnvFilter;
@@ -29,6 +29,7 @@ use crate::{
     client::upstream_client,
     door::Door,
     headers::Credential,
+    metrics,
     proxy::Proxy,
     store::store,
     target::{BasePath, Upstream},
@@ -41,9 +42,7 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-        )
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG)))
         .init();
     // It accepts; other threads serve.
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -112,7 +111,11 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let live = LivePolicy::new(enforcer);
     let switch = KillSwitch::new();
-    let layer = layer(live.clone(), &args, &upstream).kill_switch(&switch);
+    let mut layer = layer(live.clone(), &args, &upstream).kill_switch(&switch);
+    let audit_log = audit_log(&args)?;
+    if let Some(log) = audit_log.clone() {
+        layer = layer.on_decision(move |decision| log.record(decision));
+    }
     known_service(layer.enforcer().policy(), &layer, &upstream, args.mode)?;
     let file = file.accept(acceptable(&layer, &upstream, &args));
     let watch = if args.watch {
@@ -123,6 +126,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let watch = watch.map_err(|error| StartError::new("the policy can't be watched", error))?;
     tokio::spawn(reload_on(hangup, Arc::new(watch)));
     if let Some((listener, address)) = admin {
+        let metrics = metrics::install().map_err(|error| StartError::new("metrics", error))?;
         tracing::info!("admin listening on http://{address}");
         let admin = Admin {
             door: Door::new(args.hosts.clone(), true),
@@ -133,6 +137,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
             live,
             switch,
             token: admin_token,
+            metrics: Some(metrics),
         };
         tokio::spawn(admin::accept(listener, admin));
     }
@@ -161,7 +166,20 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     {
         tracing::warn!("the latest usage didn't reach Redis; it is charged as it was reserved");
     }
+    if let Some(log) = audit_log
+        && !log.flush(FLUSH_TIME)
+    {
+        tracing::warn!("the last lines of the audit log could not be written");
+    }
     Ok(())
+}
+
+fn audit_log(args: &ServeArgs) -> Result<Option<AuditLog>, StartError> {
+    let open = |path: &PathBuf| {
+        AuditLog::open(path)
+            .map_err(|error| StartError::new(format_args!("--audit-log {}", path.display()), error))
+    };
+    args.audit_log.as_ref().map(open).transpose()
 }
 
 async fn lookup(flag: &str, address: &str) -> Result<Vec<SocketAddr>, StartError> {
@@ -535,11 +553,14 @@ impl Hangup {
     }
 }
 
+/// Without the spans of calls: on standard error they would only repeat what the events say.
+const LOG: &str = "info,tower_sekuire::call=off";
+
 /// Also how long an idle connection is kept: longer than the SDKs keep theirs, so that it is they
 /// who close and no request meets a closing connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an end waits for Redis.
+/// What an end waits for Redis, and for the audit log.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
