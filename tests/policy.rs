@@ -387,6 +387,185 @@ mod names {
     }
 }
 
+/// What is enforced as written, but was hardly meant: told with its place and what it collides with.
+mod remarks {
+    use super::*;
+
+    fn placed(text: &str) -> Vec<String> {
+        let policy = Policy::from_yaml(text).unwrap_or_else(|error| panic!("{error}"));
+        let warnings = policy.warnings().iter();
+        let placed = warnings.map(|notice| {
+            let (line, column) = (notice.line().unwrap(), notice.column().unwrap());
+            format!("{line}:{column}: {notice}")
+        });
+        placed.collect()
+    }
+
+    #[test]
+    fn an_entry_that_another_one_shadows() {
+        assert_eq!(
+            placed(
+                "models:
+  allowed_models:
+    - gpt-4o
+    - gpt-4*
+    - gpt-4o-*
+    - o3
+  blocked_models: [o1-pro, 'o1*', '*-pro', 'o1**']
+toolsets:
+  allowed_tools: [{name: web_search}, 'web_*', search, 'files:*', 'files*', 'f*']
+  blocked_tools: [rm, 'rm*']
+permissions:
+  network:
+    allowed_domains:
+      - api.example.com
+      - '*.example.com'
+      - example.com
+      - API.openai.com
+      - api.openai.com
+      - '*.eu.example.com'
+    blocked_domains: [127.0.0.1, '[::ffff:127.0.0.1]']
+  filesystem:
+    allowed_paths: [/tmp/*, /tmp/a/*, /tmp, '/tmp/*/c']
+    blocked_paths: [/etc, /etc/*, /etc/passwd]
+    allowed_extensions: [.tar.gz, .gz, .txt]
+  api:
+    allowed_services:
+      - service_name: openai
+        endpoints: [chat, chat/completions, chat.completions, models]
+      - service_name: open*
+        endpoints: [chat, models, responses]
+      - { service_name: stripe, endpoints: [charges] }
+      - service_name: stripe
+      - { service_name: x*, endpoints: [chat] }
+      - { service_name: '*', endpoints: [chat] }
+"
+            ),
+            [
+                "3:7: models.allowed_models[0]: `gpt-4o` adds nothing: `gpt-4*` matches it too",
+                "5:7: models.allowed_models[2]: `gpt-4o-*` adds nothing: `gpt-4*` matches it too",
+                "7:20: models.blocked_models[0]: `o1-pro` adds nothing: `o1*` matches it too",
+                "7:44: models.blocked_models[3]: `o1**` adds nothing: `o1*` matches it too",
+                "9:19: toolsets.allowed_tools[0]: `web_search` adds nothing: `web_*` matches it too",
+                "9:67: toolsets.allowed_tools[4]: `files*` adds nothing: `f*` matches it too",
+                "10:19: toolsets.blocked_tools[0]: `rm` adds nothing: `rm*` matches it too",
+                "14:9: permissions.network.allowed_domains[0]: `api.example.com` adds nothing: `*.example.com` matches it too",
+                "16:9: permissions.network.allowed_domains[2]: `example.com` adds nothing: `*.example.com` matches it too",
+                "18:9: permissions.network.allowed_domains[4]: `api.openai.com` adds nothing: `API.openai.com` matches it too",
+                "19:9: permissions.network.allowed_domains[5]: `*.eu.example.com` adds nothing: `*.example.com` matches it too",
+                "20:34: permissions.network.blocked_domains[1]: `[::ffff:127.0.0.1]` adds nothing: `127.0.0.1` matches it too",
+                "22:29: permissions.filesystem.allowed_paths[1]: `/tmp/a/*` adds nothing: `/tmp/*` matches it too",
+                "22:45: permissions.filesystem.allowed_paths[3]: `/tmp/*/c` adds nothing: `/tmp/*` matches it too",
+                "23:27: permissions.filesystem.blocked_paths[1]: `/etc/*` adds nothing: `/etc` matches it too",
+                "23:35: permissions.filesystem.blocked_paths[2]: `/etc/passwd` adds nothing: `/etc` matches it too",
+                "24:26: permissions.filesystem.allowed_extensions[0]: `.tar.gz` adds nothing: `.gz` matches it too",
+                "28:27: permissions.api.allowed_services[0].endpoints[1]: `chat/completions` adds nothing: `chat` matches it too",
+                "28:45: permissions.api.allowed_services[0].endpoints[2]: `chat.completions` adds nothing: `chat` matches it too",
+                "27:9: permissions.api.allowed_services[0]: `openai` adds nothing: `open*` allows it too",
+                "31:9: permissions.api.allowed_services[2]: the `endpoints` of `stripe` restrict nothing: it is also listed without",
+                "33:9: permissions.api.allowed_services[4]: `x*` adds nothing: `*` allows it too",
+                "9:56: toolsets.allowed_tools[3]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_entry_that_is_both_allowed_and_blocked() {
+        assert_eq!(
+            placed(
+                "
+models: { allowed_models: [a, b-1], blocked_models: ['b*', a] }
+toolsets: { allowed_tools: [c, d, 'files:*'], blocked_tools: [{name: c}, 'd*', 'files*'] }
+permissions:
+  network: { allowed_domains: [a.example, b.example], blocked_domains: ['*.a.example', B.example] }
+  filesystem: { allowed_paths: [/etc/a, '/tmp/*'], blocked_paths: [/etc, '/tmp/*'] }
+"
+            ),
+            [
+                "2:28: models.allowed_models[0]: `a` is both allowed and blocked: it is blocked",
+                "2:31: models.allowed_models[1]: `b-1` is allowed, but `b*` is blocked: it is blocked",
+                "3:29: toolsets.allowed_tools[0]: `c` is both allowed and blocked: it is blocked",
+                "3:32: toolsets.allowed_tools[1]: `d` is allowed, but `d*` is blocked: it is blocked",
+                "5:32: permissions.network.allowed_domains[0]: `a.example` is allowed, but `*.a.example` is blocked: it is blocked",
+                "5:43: permissions.network.allowed_domains[1]: `b.example` is allowed, but `B.example` is blocked: it is blocked",
+                "6:33: permissions.filesystem.allowed_paths[0]: `/etc/a` is allowed, but `/etc` is blocked: it is blocked",
+                "6:41: permissions.filesystem.allowed_paths[1]: `/tmp/*` is both allowed and blocked: it is blocked",
+                "3:35: toolsets.allowed_tools[2]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
+            ]
+        );
+        // By category, which the names don't show.
+        let policy = Policy::loader()
+            .tool_categories([("read_file", "files")])
+            .from_yaml("toolsets: {allowed_tools: [read_file], blocked_tools: ['files:*']}")
+            .unwrap();
+        assert_eq!(tool(&policy, "read_file"), NameMatch::Blocked);
+        assert_eq!(
+            lines(policy.warnings()),
+            [
+                "toolsets.allowed_tools[0]: `read_file` is allowed, but `files:*` is blocked: it is blocked"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_limit_that_is_never_reached() {
+        assert_eq!(
+            placed(
+                "
+models: { allowed_models: ['gpt-4*', o3], blocked_models: [gpt-4-32k] }
+rate_limits:
+  per_agent: { requests_per_minute: 1, requests_per_hour: 60, requests_per_day: 59, tokens_per_hour: 100 }
+  per_model:
+    gpt-4*: { requests_per_minute: 5, tokens_per_day: 1000 }
+    gpt-4o: { requests_per_minute: 5, requests_per_hour: 299, tokens_per_day: 999 }
+    gpt-4-32k: { tokens_per_minute: 1 }
+    o1: { tokens_per_minute: 2 }
+  global: { tokens_per_minute: 10, requests_per_hour: 100 }
+"
+            ),
+            [
+                "4:40: rate_limits.per_agent.requests_per_hour: never refuses anything: 1 request per minute allows no more",
+                "7:15: rate_limits.per_model.gpt-4o.requests_per_minute: never refuses anything: 5 requests per minute for `gpt-4*` allow no more",
+                "7:39: rate_limits.per_model.gpt-4o.requests_per_hour: never refuses anything: 100 requests per hour in all allow no more",
+                "8:18: rate_limits.per_model.gpt-4-32k.tokens_per_minute: never refuses anything: `gpt-4-32k` may not be used anyway",
+                "9:11: rate_limits.per_model.o1.tokens_per_minute: never refuses anything: `o1` may not be used anyway",
+            ]
+        );
+        assert_eq!(
+            placed(
+                "rate_limits: {global: {tokens_per_minute: 10}, per_agent: {tokens_per_minute: 10, tokens_per_hour: 599}}"
+            ),
+            [
+                "1:60: rate_limits.per_agent.tokens_per_minute: refuses nothing, unless calls cost more than was reserved for them: 10 tokens per minute in all allow no more",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_model_that_may_not_be_used() {
+        assert_eq!(
+            placed("agent:\n  llm: {model: o1}\n  models: {allowed_models: [o3]}\n"),
+            [
+                "2:9: agent.llm.model: `o1` is not in `allowed_models`: every request for it is refused"
+            ]
+        );
+    }
+
+    #[test]
+    fn many_remarks_cost_no_more_than_few() {
+        let entries: Vec<_> = (0..300).map(|number| format!("m{number}")).collect();
+        let text = format!("models: {{allowed_models: ['*', {}]}}", entries.join(", "));
+        let started = Instant::now();
+        let policy = Policy::from_yaml(&text).unwrap();
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            started.elapsed()
+        );
+        assert_eq!(policy.warnings().len(), 300);
+    }
+}
+
 mod categories {
     use super::*;
 

@@ -3,7 +3,7 @@
 use super::document::Value;
 use super::error::shown;
 use super::pattern::NamePattern;
-use super::reader::{Field, Reader};
+use super::reader::{Field, Reader, Spot};
 use super::rules::{NameMatch, NameRules};
 use super::{Notice, schema, sections};
 
@@ -30,8 +30,15 @@ pub(super) struct NameSections<'a> {
     pub(super) tools: Option<(Field<'a>, ToolRules)>,
 }
 
-/// Rules for tools, and every entry with its path.
-pub(super) type ToolRules = (NameRules, Vec<(String, NamePattern)>);
+/// Rules for tools, and every entry with its place.
+pub(super) type ToolRules = (NameRules, ToolEntries);
+
+/// Entries of the allow list and of the deny list, each with its place.
+#[derive(Debug, Default)]
+pub(super) struct ToolEntries {
+    pub(super) allowed: Vec<(Spot, NamePattern)>,
+    pub(super) blocked: Vec<(Spot, NamePattern)>,
+}
 
 impl<'a> NameSections<'a> {
     pub(super) fn models(&mut self, reader: &mut Reader, field: Field<'a>) {
@@ -224,7 +231,7 @@ pub(super) fn warn_of_use(reader: &mut Reader, models: &NameRules, field: &Field
         NameMatch::NotListed => "is not in `allowed_models`",
     };
     let message = format!("`{}` {why}: every request for it is refused", shown(model));
-    reader.warn(&field.path, message);
+    reader.warn(field, message);
 }
 
 /// The name of an agent that the file doesn't name.

@@ -110,18 +110,43 @@ impl ApiRules {
 fn names(entry: &NamePattern, path: &str) -> bool {
     let path = path.trim_start_matches('/');
     let family = path.split('/').next().unwrap_or_default();
-    let written = entry.as_str().trim_start_matches('/');
-    let written = written.strip_prefix("v1/").unwrap_or(written);
-    let written = if written.contains('.') {
-        Cow::Owned(written.replace('.', "/"))
-    } else {
-        Cow::Borrowed(written)
-    };
-    let entry = NamePattern::new(&written);
+    let entry = NamePattern::new(&path_of(entry));
     entry.matches(family) || entry.matches(path)
 }
 
+/// The path that an entry of `endpoints` is written for, in the one form in which paths are compared.
+fn path_of(entry: &NamePattern) -> Cow<'_, str> {
+    let written = entry.as_str().trim_start_matches('/');
+    let written = written.strip_prefix("v1/").unwrap_or(written);
+    if written.contains('.') {
+        Cow::Owned(written.replace('.', "/"))
+    } else {
+        Cow::Borrowed(written)
+    }
+}
+
+/// Whether one entry of `endpoints` means whatever `other` means.
+pub(super) fn endpoint_covers(entry: &NamePattern, other: &NamePattern) -> bool {
+    let other = path_of(other);
+    let own = NamePattern::new(&path_of(entry));
+    // A `*` of the other's may run past its first segment, which is then no family's name.
+    let family = other.split('/').next().filter(|name| !name.contains('*'));
+    own.matches(&other) || family.is_some_and(|family| own.matches(family))
+}
+
 impl ApiService {
+    /// Whether whatever `other` allows is allowed by this one entry too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let endpoints = match (&self.endpoints, &other.endpoints) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(others)) => others
+                .iter()
+                .all(|other| own.iter().any(|entry| endpoint_covers(entry, other))),
+        };
+        endpoints && self.name.covers(&other.name)
+    }
+
     /// The service's name, as in `openai`.
     #[must_use]
     pub fn name(&self) -> &NamePattern {

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::agents::{self, NameSections};
-use super::document::{Node, Value};
+use super::agents::{self, NameSections, ToolEntries};
+use super::document::{self, Format, Node, Value};
 use super::error::{Draft, shown};
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader};
+use super::rules::NameMatch;
 use super::sections::{self, Permissions};
 use super::{Inner, Policy, schema};
 
@@ -19,7 +20,7 @@ use super::{Inner, Policy, schema};
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) inner: Inner,
-    tool_entries: Vec<(String, NamePattern)>,
+    tool_entries: ToolEntries,
     tools_file: String,
 }
 
@@ -32,7 +33,8 @@ pub(super) struct Categories {
 
 impl Rules {
     pub(super) fn tool_patterns(&self) -> impl Iterator<Item = &NamePattern> {
-        self.tool_entries.iter().map(|(_, pattern)| pattern)
+        let ToolEntries { allowed, blocked } = &self.tool_entries;
+        allowed.iter().chain(blocked).map(|(_, pattern)| pattern)
     }
 
     /// The path of the agent's `tools.json`, from the policy's folder.
@@ -42,7 +44,8 @@ impl Rules {
 
     /// Gives entries such as `files:*` the tools that they mean.
     pub(super) fn resolve(&mut self, known: &Categories) {
-        for (path, pattern) in &self.tool_entries {
+        let ToolEntries { allowed, blocked } = &self.tool_entries;
+        for (spot, pattern) in allowed.iter().chain(blocked) {
             let Some(category) = pattern.category() else {
                 continue;
             };
@@ -53,7 +56,7 @@ impl Rules {
             };
             let message =
                 format!("{message}: `{pattern}` matches only names that begin with `{category}:`");
-            self.inner.warnings.push(super::Notice::new(path, message));
+            self.inner.warnings.push(spot.notice(message));
         }
         let mentioned: HashSet<_> = self
             .tool_patterns()
@@ -69,9 +72,35 @@ impl Rules {
             })
             .collect();
         self.inner.tools.categories = categories;
+        self.warn_of_blocked_categories();
     }
 
-    pub(super) fn into_policy(self) -> Policy {
+    /// Remarks on tools that are allowed by name and blocked by category, which their names alone don't show.
+    fn warn_of_blocked_categories(&mut self) {
+        let allowed = self.tool_entries.allowed.iter();
+        for (spot, entry) in allowed.filter(|(_, entry)| !entry.is_wildcard()) {
+            let name = entry.as_str();
+            if let (NameMatch::Blocked, Some(by)) = self.inner.tools.deciding(name)
+                && !by.matches(name)
+            {
+                let message = format!("`{entry}` is allowed, but `{by}` is blocked: it is blocked");
+                self.inner.warnings.push(spot.notice(message));
+            }
+        }
+    }
+
+    /// Ends with the places of what there is to remark, in the text that was read.
+    pub(super) fn into_policy(mut self, text: &str, format: Format) -> Policy {
+        let mut reread = 0;
+        for notice in &mut self.inner.warnings {
+            if let Some(node) = notice.node.take()
+                && reread < MAX_REREAD
+            {
+                reread += text.len();
+                let place = document::locate(text, format, node);
+                (notice.line, notice.column) = place.unzip();
+            }
+        }
         Policy {
             inner: Arc::new(self.inner),
         }
@@ -105,6 +134,10 @@ pub(super) fn compile(
         _ => Err(reader.problems),
     }
 }
+
+/// How much text is read again to find the places of remarks, in bytes: they are told each time a policy loads, so
+/// that they must cost little.
+const MAX_REREAD: usize = 128 * 1024;
 
 fn no_rules(message: &str) -> Draft {
     Draft::new("", message).help(
@@ -183,6 +216,11 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     for used in &uses {
         agents::warn_of_use(reader, &models, used);
     }
+    let limits = limits.unwrap_or_default();
+    // Another agent may use models that this one may not.
+    if listed.len() < 2 {
+        sections::warn_of_unused_limits(reader, &models, &limits);
+    }
     let tools_file = agent.tools_file.or(tools_file).unwrap_or("tools.json");
     governed.then(|| Rules {
         inner: Inner {
@@ -194,7 +232,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             network: permissions.network,
             filesystem: permissions.filesystem,
             api: permissions.api,
-            limits: limits.unwrap_or_default(),
+            limits: sections::without_spot(limits),
             unenforced: Vec::new(),
             warnings: Vec::new(),
             translated: Vec::new(),
@@ -221,7 +259,7 @@ fn envelope<'a>(reader: &mut Reader, root: &Field<'a>) -> Option<Field<'a>> {
                     Some(status) if key == "status" && status != "active" => {
                         let message =
                             format!("the policy is marked `{}`, not `active`", shown(status));
-                        reader.warn(&entry.path, message);
+                        reader.warn(&entry, message);
                     }
                     _ => reader.described(&entry, schema::Kind::Free),
                 }

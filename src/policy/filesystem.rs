@@ -107,11 +107,30 @@ impl PathPattern {
             .all(|(part, name)| part.matches(name))
     }
 
-    /// Whether a deny entry blocks whatever `other` allows. A `*` of `other` can only fall to a `*` here, so that it
-    /// may be compared as if it were a name.
-    pub(super) fn covers(&self, other: &Self) -> bool {
-        let parts: Vec<&str> = other.parts.iter().map(NamePattern::as_str).collect();
-        self.blocks(&parts)
+    /// Whether a deny entry blocks whatever `other` allows or blocks. A `*` of `other` can only fall to a `*` here, so
+    /// that it may be compared as if it were a name.
+    pub(super) fn blocks_all_of(&self, other: &Self) -> bool {
+        self.blocks(&other.names())
+    }
+
+    /// Whether an allow entry allows whatever `other` allows.
+    pub(super) fn allows_all_of(&self, other: &Self) -> bool {
+        let mut names = other.names();
+        if other.below {
+            if &*self.text == "*" {
+                return true;
+            }
+            if &*other.text == "*" || !self.below {
+                return false;
+            }
+            // Something below it stands for everything there.
+            names.push("*");
+        }
+        self.allows(&names)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.parts.iter().map(NamePattern::as_str).collect()
     }
 }
 
@@ -349,10 +368,38 @@ mod tests {
 
     #[test]
     fn an_entry_covers_what_it_would_block() {
-        assert!(entry("/etc/*").covers(&entry("/etc/*")));
-        assert!(entry("/etc").covers(&entry("/etc/a/*")));
-        assert!(entry("*").covers(&entry("/a")));
-        assert!(!entry("/etc/a").covers(&entry("/etc/*")));
-        assert!(!entry("/etc").covers(&entry("*")));
+        assert!(entry("/etc/*").blocks_all_of(&entry("/etc/*")));
+        assert!(entry("/etc").blocks_all_of(&entry("/etc/a/*")));
+        assert!(entry("*").blocks_all_of(&entry("/a")));
+        assert!(!entry("/etc/a").blocks_all_of(&entry("/etc/*")));
+        assert!(!entry("/etc").blocks_all_of(&entry("*")));
+    }
+
+    #[test]
+    fn an_entry_covers_what_it_would_allow() {
+        for (by, other, covers) in [
+            ("/a/*", "/a/b", true),
+            ("/a/*", "/a/b/*", true),
+            ("/a/*", "/a/*", true),
+            ("/a/*", "/a/*/c", true),
+            ("/a*", "/ab", true),
+            ("*", "/a/*", true),
+            ("*", "/", true),
+            ("*", "*", true),
+            ("/*", "/a/*", true),
+            ("/*", "*", false),
+            ("/a/*", "/a", false),
+            ("/a/*", "/*", false),
+            ("/a", "/a/*", false),
+            ("/a*", "/ab/*", false),
+            ("/a/b", "/a/*", false),
+            ("/a/*/c", "/a/*", false),
+        ] {
+            assert_eq!(
+                entry(by).allows_all_of(&entry(other)),
+                covers,
+                "{by} {other}"
+            );
+        }
     }
 }

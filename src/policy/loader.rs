@@ -195,7 +195,7 @@ impl PolicyLoader {
             }
             rules.resolve(&known);
         }
-        Ok(rules.into_policy())
+        Ok(rules.into_policy(text, format))
     }
 }
 

@@ -246,8 +246,8 @@ impl Policy {
     }
 
     /// What is enforced as written, but is probably not what was meant: an entry
-    /// both allowed and blocked, a model that the agent uses and may not, an
-    /// empty allow list.
+    /// both allowed and blocked or that another one shadows, a model that the
+    /// agent uses and may not, a limit that is never reached, an empty allow list.
     #[must_use]
     pub fn warnings(&self) -> &[Notice] {
         &self.inner.warnings
@@ -256,11 +256,15 @@ impl Policy {
 
 /// A remark about one field of a policy that loaded.
 ///
-/// Displays as `agent.llm: describes the agent, restricts nothing`.
+/// Displays without its place, as `agent.llm: describes the agent, restricts nothing`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     path: String,
     message: String,
+    line: Option<usize>,
+    column: Option<usize>,
+    /// What it points at, until its place was looked up.
+    node: Option<u32>,
 }
 
 impl Notice {
@@ -268,7 +272,27 @@ impl Notice {
         Self {
             path: path.into(),
             message: message.into(),
+            line: None,
+            column: None,
+            node: None,
         }
+    }
+
+    fn at(mut self, node: u32) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// The line of the file it is about, from 1. Known for [`Policy::warnings`], if there aren't too many.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+
+    /// The column, in characters from 1, where the line is known.
+    #[must_use]
+    pub fn column(&self) -> Option<usize> {
+        self.column
     }
 
     /// The field, such as `agent.models.allowed_models[1]`.

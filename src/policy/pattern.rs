@@ -66,6 +66,12 @@ impl NamePattern {
         self.matches(&other.text)
     }
 
+    /// The same of tools, where an entry such as `files:*` also matches tools of that category, whatever their names.
+    pub(super) fn covers_tools(&self, other: &Self) -> bool {
+        let every = self.text.bytes().all(|byte| byte == b'*');
+        self.covers(other) && (every || other.category().is_none() || self == other)
+    }
+
     /// The category of an entry such as `files:*`.
     pub(super) fn category(&self) -> Option<&str> {
         let category = self.text.strip_suffix(":*")?;

@@ -35,6 +35,14 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Where it is, for remarks that are made once the field is out of reach.
+    pub(super) fn spot(&self) -> Spot {
+        Spot {
+            path: self.path.clone(),
+            node: self.key_id,
+        }
+    }
+
     fn child(&self, key: &'a Node, name: &'a str, node: &'a Node) -> Self {
         Self {
             path: join(&self.path, name),
@@ -62,6 +70,20 @@ impl<'a> Field<'a> {
             key_id: node.id,
             node,
         }
+    }
+}
+
+/// A place in the document.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    path: String,
+    node: u32,
+}
+
+impl Spot {
+    /// A remark on what is there.
+    pub(super) fn notice(&self, message: impl Into<String>) -> Notice {
+        Notice::new(self.path.clone(), message).at(self.node)
     }
 }
 
@@ -122,8 +144,12 @@ impl Reader {
         });
     }
 
-    pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.warnings.push(Notice::new(path, message));
+    pub(super) fn warn(&mut self, field: &Field<'_>, message: impl Into<String>) {
+        self.warn_at(&field.spot(), message);
+    }
+
+    pub(super) fn warn_at(&mut self, spot: &Spot, message: impl Into<String>) {
+        self.warnings.push(spot.notice(message));
     }
 
     pub(super) fn not_enforced(&mut self, path: impl Into<String>, message: impl Into<String>) {

@@ -1,17 +1,19 @@
 //! The sections that hold rules, each read into its part of a policy.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
-use super::agents::ToolRules;
-use super::api::{ApiRules, ApiService};
+use super::agents::{ToolEntries, ToolRules};
+use super::api::{ApiRules, ApiService, endpoint_covers};
 use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
 use super::filesystem::{FilesystemRules, PathPattern, extension_entry};
 use super::pattern::NamePattern;
-use super::reader::{Field, Reader};
-use super::rules::{Limit, LimitScope, LimitUnit, NameRules, Names, NetworkRules};
+use super::reader::{Field, Reader, Spot};
+use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
 use super::schema;
 
 /// `models`.
@@ -25,10 +27,10 @@ pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
             _ => reader.unknown(&entry, schema::MODELS),
         }
     }
-    lists.warn(reader, field, "model", NamePattern::covers);
+    lists.warn(reader, field, "model", &Covers::of(NamePattern::covers));
     let rules = lists.into_rules();
     if !rules.is_restricted() {
-        reader.warn(&field.path, "restricts nothing");
+        reader.warn(field, "restricts nothing");
     }
     rules
 }
@@ -44,13 +46,20 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
             _ => reader.unknown(&entry, schema::TOOLSETS),
         }
     }
-    lists.warn(reader, field, "tool", NamePattern::covers);
+    lists.warn(
+        reader,
+        field,
+        "tool",
+        &Covers::of(NamePattern::covers_tools),
+    );
     lists.warn_of_rewriting(reader);
-    let allowed = lists.allowed.iter().flatten();
-    let entries = allowed.chain(&lists.blocked).cloned().collect();
+    let entries = ToolEntries {
+        allowed: lists.allowed.clone().unwrap_or_default(),
+        blocked: lists.blocked.clone(),
+    };
     let rules = lists.into_rules();
     if !rules.is_restricted() {
-        reader.warn(&field.path, "restricts nothing");
+        reader.warn(field, "restricts nothing");
     }
     (rules, entries)
 }
@@ -123,14 +132,14 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
         }
     }
     if enabled && !require_tls && lists.allowed.is_none() && lists.blocked.is_empty() {
-        reader.warn(&field.path, "restricts nothing");
+        reader.warn(field, "restricts nothing");
     }
-    lists.warn(reader, field, "host", DomainPattern::covers);
+    lists.warn(reader, field, "host", &Covers::of(DomainPattern::covers));
     NetworkRules {
         enabled,
         require_tls,
-        allowed: lists.allowed.map(without_path),
-        blocked: without_path(lists.blocked),
+        allowed: lists.allowed.map(without_spot),
+        blocked: without_spot(lists.blocked),
     }
 }
 
@@ -147,19 +156,29 @@ fn filesystem(reader: &mut Reader, field: &Field<'_>) -> FilesystemRules {
         }
     }
     if extensions.as_ref().is_some_and(Vec::is_empty) {
-        reader.warn(&field.path, "an empty list of extensions allows no file");
+        reader.warn(field, "an empty list of extensions allows no file");
     }
     let open = enabled && extensions.is_none();
     if open && lists.allowed.is_none() && lists.blocked.is_empty() {
-        reader.warn(&field.path, "restricts nothing");
+        reader.warn(field, "restricts nothing");
     }
-    lists.warn(reader, field, "path", PathPattern::covers);
+    let covers = Covers {
+        allowed: PathPattern::allows_all_of,
+        blocked: PathPattern::blocks_all_of,
+    };
+    lists.warn(reader, field, "path", &covers);
+    // The end of a name is compared, so that `.gz` allows what `.tar.gz` does.
+    warn_of_shadows(
+        reader,
+        extensions.as_deref().unwrap_or_default(),
+        |by, entry| entry.ends_with(&**by),
+    );
     reader.not_enforced(&field.path, NOT_HERE);
     FilesystemRules {
         enabled,
-        allowed: lists.allowed.map(without_path),
-        blocked: without_path(lists.blocked),
-        extensions: extensions.map(without_path),
+        allowed: lists.allowed.map(without_spot),
+        blocked: without_spot(lists.blocked),
+        extensions: extensions.map(without_spot),
     }
 }
 
@@ -171,30 +190,60 @@ fn api(reader: &mut Reader, field: &Field<'_>) -> ApiRules {
             "allowed_services" => {
                 let services = reader.list(&entry).unwrap_or_default();
                 let services = services.iter().filter_map(|item| api_service(reader, item));
-                allowed = Some(services.collect::<Vec<_>>());
+                let services: Vec<_> = services.collect();
+                warn_of_services(reader, &services);
+                allowed = Some(without_spot(services));
             }
             _ => reader.unknown(&entry, schema::API),
         }
     }
     match &allowed {
-        None if enabled => reader.warn(&field.path, "restricts nothing"),
+        None if enabled => reader.warn(field, "restricts nothing"),
         Some(services) if services.is_empty() => {
-            reader.warn(&field.path, "an empty allow list allows no service");
+            reader.warn(field, "an empty allow list allows no service");
         }
         _ => {}
     }
     ApiRules { enabled, allowed }
 }
 
-fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<ApiService> {
+/// Remarks on services that another entry allows already. Several entries for one service add up, so that one without
+/// `endpoints` makes those of the others worthless.
+fn warn_of_services(reader: &mut Reader, services: &[(Spot, ApiService)]) {
+    for_each_shadowed(services, ApiService::covers, |spot, entry, by| {
+        let every = by.endpoints.is_none() && entry.endpoints.is_some();
+        let message = match (by.name == entry.name, every) {
+            (true, false) => format!("`{entry}` is listed twice"),
+            (true, true) => {
+                format!("the `endpoints` of `{entry}` restrict nothing: it is also listed without")
+            }
+            (false, false) => format!("`{entry}` adds nothing: `{by}` allows it too"),
+            (false, true) => {
+                format!(
+                    "the `endpoints` of `{entry}` restrict nothing: `{by}` allows every endpoint"
+                )
+            }
+        };
+        reader.warn_at(spot, message);
+    });
+}
+
+fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiService)> {
     let (mut name, mut endpoints) = (None, None);
     for entry in reader.mapping(field)? {
         match entry.key {
-            "service_name" => name = Some(reader.entry(&entry).map(NamePattern::new)),
+            "service_name" => {
+                name = Some(reader.entry(&entry).map(NamePattern::new));
+                if let Some(Some(name)) = &name {
+                    warn_of_variables(reader, &entry.spot(), name);
+                }
+            }
             "endpoints" => {
-                endpoints = Some(without_path(names(reader, &entry, Reader::entry)));
+                let list = names(reader, &entry, Reader::entry);
+                warn_of_shadows(reader, &list, endpoint_covers);
+                endpoints = Some(without_spot(list));
                 if endpoints.as_ref().is_some_and(Vec::is_empty) {
-                    reader.warn(&entry.path, "an empty list of endpoints allows none");
+                    reader.warn(&entry, "an empty list of endpoints allows none");
                 }
             }
             _ => reader.unknown(&entry, schema::SERVICE),
@@ -204,11 +253,11 @@ fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<ApiService> {
         reader.problem(field, "has no `service_name`", "write the service's name");
     }
     let name = name.flatten()?;
-    Some(ApiService { name, endpoints })
+    Some((field.spot(), ApiService { name, endpoints }))
 }
 
 /// `rate_limits`.
-pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<Limit> {
+pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, Limit)> {
     let mut limits = Vec::new();
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
@@ -226,13 +275,42 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<Limit> 
         }
     }
     if limits.is_empty() {
-        reader.warn(&field.path, "sets no limit");
+        reader.warn(field, "sets no limit");
+    }
+    if limits.len().saturating_mul(limits.len()) <= MAX_COMPARED {
+        for (spot, limit) in &limits {
+            let mut others = limits.iter().map(|(_, other)| other);
+            if let Some(other) = others.find(|other| never_reached(limit, other)) {
+                reader.warn_at(spot, never_refuses(limit, other));
+            }
+        }
     }
     limits
 }
 
-fn limits_of(reader: &mut Reader, field: &Field<'_>, scope: &LimitScope, limits: &mut Vec<Limit>) {
-    let mut own: Vec<(String, Limit)> = Vec::new();
+/// Remarks on limits of models that may not be used anyway.
+pub(super) fn warn_of_unused_limits(
+    reader: &mut Reader,
+    models: &NameRules,
+    limits: &[(Spot, Limit)],
+) {
+    for (spot, limit) in limits {
+        if let LimitScope::PerModel(model) = &limit.scope
+            && !model.is_wildcard()
+            && models.check(model.as_str()) != NameMatch::Allowed
+        {
+            let message = format!("never refuses anything: `{model}` may not be used anyway");
+            reader.warn_at(spot, message);
+        }
+    }
+}
+
+fn limits_of(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    scope: &LimitScope,
+    limits: &mut Vec<(Spot, Limit)>,
+) {
     for entry in reader.mapping(field).unwrap_or_default() {
         let Some((_, unit, seconds)) = LIMITS.iter().find(|(key, ..)| *key == entry.key) else {
             let known: Vec<_> = LIMITS.iter().map(|(key, ..)| *key).collect();
@@ -243,7 +321,7 @@ fn limits_of(reader: &mut Reader, field: &Field<'_>, scope: &LimitScope, limits:
             continue;
         };
         if max == 0 {
-            reader.warn(&entry.path, "0 allows nothing");
+            reader.warn(&entry, "0 allows nothing");
         }
         let limit = Limit {
             scope: scope.clone(),
@@ -251,33 +329,65 @@ fn limits_of(reader: &mut Reader, field: &Field<'_>, scope: &LimitScope, limits:
             window: Duration::from_secs(*seconds),
             max,
         };
-        own.push((entry.path.clone(), limit));
+        limits.push((entry.spot(), limit));
     }
-    for (path, limit) in &own {
-        let others = own.iter().map(|(_, other)| other);
-        if let Some(shorter) = others.clone().find(|shorter| never_reached(limit, shorter)) {
-            reader.warn(
-                path,
-                format!("never refuses anything: {shorter} allow no more"),
-            );
+}
+
+/// Whether what another limit lets through in this one's window is no more than this one allows: it counts at least
+/// the same calls, in a window that is no longer.
+fn never_reached(limit: &Limit, other: &Limit) -> bool {
+    let wider = match (&other.scope, &limit.scope) {
+        (LimitScope::Global, LimitScope::PerAgent | LimitScope::PerModel(_)) => true,
+        (LimitScope::PerModel(other), LimitScope::PerModel(model)) => {
+            other != model && other.covers(model)
+        }
+        _ => false,
+    };
+    let sooner = match limit.window.cmp(&other.window) {
+        Ordering::Greater => wider || limit.scope == other.scope,
+        Ordering::Equal => wider,
+        Ordering::Less => false,
+    };
+    let times = limit.window.as_secs().checked_div(other.window.as_secs());
+    let most = times.map(|times| times.saturating_mul(other.max));
+    limit.unit == other.unit && sooner && most.is_some_and(|most| most <= limit.max)
+}
+
+fn never_refuses(limit: &Limit, other: &Limit) -> String {
+    let whose = match &other.scope {
+        scope if *scope == limit.scope => String::new(),
+        LimitScope::PerModel(model) => format!(" for `{model}`"),
+        LimitScope::PerAgent | LimitScope::Global => " in all".to_owned(),
+    };
+    let allow = if other.max == 1 { "allows" } else { "allow" };
+    match limit.unit {
+        LimitUnit::Requests => format!("never refuses anything: {other}{whose} {allow} no more"),
+        // What a call cost is known when it is over, and may be more than was left.
+        LimitUnit::Tokens => format!(
+            "refuses nothing, unless calls cost more than was reserved for them: {other}{whose} {allow} no more"
+        ),
+    }
+}
+
+/// An allow and a deny list, each entry with its place.
+struct Lists<P> {
+    allowed: Option<Vec<(Spot, P)>>,
+    blocked: Vec<(Spot, P)>,
+}
+
+/// Whether the first of two entries matches whatever the second, an allow entry or a deny entry, matches.
+struct Covers<P> {
+    allowed: fn(&P, &P) -> bool,
+    blocked: fn(&P, &P) -> bool,
+}
+
+impl<P> Covers<P> {
+    fn of(both: fn(&P, &P) -> bool) -> Self {
+        Self {
+            allowed: both,
+            blocked: both,
         }
     }
-    limits.extend(own.into_iter().map(|(_, limit)| limit));
-}
-
-/// Whether what a limit of a shorter window lets through in the longer one's is no more than that allows.
-fn never_reached(limit: &Limit, shorter: &Limit) -> bool {
-    let times = limit.window.as_secs().checked_div(shorter.window.as_secs());
-    let most = times.map(|times| times.saturating_mul(shorter.max));
-    limit.unit == shorter.unit
-        && limit.window > shorter.window
-        && most.is_some_and(|most| most <= limit.max)
-}
-
-/// An allow and a deny list, each entry with its path.
-struct Lists<P> {
-    allowed: Option<Vec<(String, P)>>,
-    blocked: Vec<(String, P)>,
 }
 
 impl<P> Default for Lists<P> {
@@ -289,40 +399,75 @@ impl<P> Default for Lists<P> {
     }
 }
 
-impl<P: std::fmt::Display> Lists<P> {
+impl<P: Display> Lists<P> {
     /// Remarks on what is enforced as written, but was hardly meant.
-    fn warn(&self, reader: &mut Reader, field: &Field<'_>, noun: &str, covers: fn(&P, &P) -> bool) {
+    fn warn(&self, reader: &mut Reader, field: &Field<'_>, noun: &str, covers: &Covers<P>) {
         if self.allowed.as_ref().is_some_and(Vec::is_empty) {
-            reader.warn(&field.path, format!("an empty allow list allows no {noun}"));
+            reader.warn(field, format!("an empty allow list allows no {noun}"));
         }
         let allowed = self.allowed.as_deref().unwrap_or_default();
-        for list in [allowed, &self.blocked] {
-            let mut seen = HashSet::new();
-            for (path, entry) in list {
-                if !seen.insert(entry.to_string()) {
-                    reader.warn(path, format!("`{entry}` is listed twice"));
-                }
-                if entry.to_string().contains("${") {
-                    reader.warn(
-                        path,
-                        format!("`{entry}` is compared as it is: variables are not expanded here"),
-                    );
-                }
-            }
+        for (spot, entry) in allowed.iter().chain(&self.blocked) {
+            warn_of_variables(reader, spot, entry);
         }
+        warn_of_shadows(reader, allowed, covers.allowed);
+        warn_of_shadows(reader, &self.blocked, covers.blocked);
         if allowed.len().saturating_mul(self.blocked.len()) > MAX_COMPARED {
             return;
         }
-        for (path, entry) in allowed {
-            if let Some((_, by)) = self.blocked.iter().find(|(_, by)| covers(by, entry)) {
+        for (spot, entry) in allowed {
+            let mut blocked = self.blocked.iter();
+            if let Some((_, by)) = blocked.find(|(_, by)| (covers.blocked)(by, entry)) {
                 let message = if by.to_string() == entry.to_string() {
                     format!("`{entry}` is both allowed and blocked: it is blocked")
                 } else {
                     format!("`{entry}` is allowed, but `{by}` is blocked: it is blocked")
                 };
-                reader.warn(path, message);
+                reader.warn_at(spot, message);
             }
         }
+    }
+}
+
+/// Remarks on entries of one list that another one makes superfluous.
+fn warn_of_shadows<P: Display>(
+    reader: &mut Reader,
+    list: &[(Spot, P)],
+    covers: impl Fn(&P, &P) -> bool,
+) {
+    for_each_shadowed(list, covers, |spot, entry, by| {
+        let message = if by.to_string() == entry.to_string() {
+            format!("`{entry}` is listed twice")
+        } else {
+            format!("`{entry}` adds nothing: `{by}` matches it too")
+        };
+        reader.warn_at(spot, message);
+    });
+}
+
+/// Of entries that match the same, all but the first are shadowed.
+fn for_each_shadowed<P>(
+    list: &[(Spot, P)],
+    covers: impl Fn(&P, &P) -> bool,
+    mut tell: impl FnMut(&Spot, &P, &P),
+) {
+    if list.len().saturating_mul(list.len()) > MAX_COMPARED {
+        return;
+    }
+    for (index, (spot, entry)) in list.iter().enumerate() {
+        let by = list.iter().enumerate().find(|(other, (_, by))| {
+            *other != index && covers(by, entry) && (*other < index || !covers(entry, by))
+        });
+        if let Some((_, (_, by))) = by {
+            tell(spot, entry, by);
+        }
+    }
+}
+
+fn warn_of_variables(reader: &mut Reader, spot: &Spot, entry: &impl Display) {
+    let entry = entry.to_string();
+    if entry.contains("${") {
+        let message = format!("`{entry}` is compared as it is: variables are not expanded here");
+        reader.warn_at(spot, message);
     }
 }
 
@@ -334,7 +479,7 @@ impl Lists<NamePattern> {
             if list.len().saturating_mul(list.len()) > MAX_COMPARED {
                 continue;
             }
-            for (path, entry) in list {
+            for (spot, entry) in list {
                 let name = entry.as_str();
                 // An entry such as `files:*` means a category, and a server's tools are never functions.
                 if !name.contains(':') || entry.is_wildcard() || name.starts_with("mcp:") {
@@ -345,14 +490,14 @@ impl Lists<NamePattern> {
                     "_",
                 );
                 if !list.iter().any(|(_, other)| other.matches(&sent)) {
-                    reader.warn(path, format!("`{entry}` is sent as `{sent}` by some SDKs, which is another name: list both"));
+                    reader.warn_at(spot, format!("`{entry}` is sent as `{sent}` by some SDKs, which is another name: list both"));
                 }
             }
         }
     }
 
     fn into_rules(self) -> NameRules {
-        let list = |entries: Vec<(String, NamePattern)>| {
+        let list = |entries: Vec<(Spot, NamePattern)>| {
             Names::new(entries.into_iter().map(|(_, pattern)| pattern).collect())
         };
         NameRules {
@@ -365,11 +510,11 @@ impl Lists<NamePattern> {
 
 type ReadName = for<'a> fn(&mut Reader, &Field<'a>) -> Option<&'a str>;
 
-fn names(reader: &mut Reader, field: &Field<'_>, read: ReadName) -> Vec<(String, NamePattern)> {
+fn names(reader: &mut Reader, field: &Field<'_>, read: ReadName) -> Vec<(Spot, NamePattern)> {
     let mut names = Vec::new();
     for entry in reader.list(field).unwrap_or_default() {
         if let Some(name) = read(reader, &entry) {
-            names.push((entry.path, NamePattern::new(name)));
+            names.push((entry.spot(), NamePattern::new(name)));
         }
     }
     names
@@ -380,14 +525,14 @@ fn read<P>(
     reader: &mut Reader,
     field: &Field<'_>,
     new: impl Fn(&str) -> Result<P, (&'static str, &'static str)>,
-) -> Vec<(String, P)> {
+) -> Vec<(Spot, P)> {
     let mut entries = Vec::new();
     for entry in reader.list(field).unwrap_or_default() {
         let Some(text) = reader.entry(&entry) else {
             continue;
         };
         match new(text) {
-            Ok(read) => entries.push((entry.path, read)),
+            Ok(read) => entries.push((entry.spot(), read)),
             Err((message, help)) => {
                 let message = format!("`{}` {message}", shown(text));
                 reader.problem(&entry, message, help);
@@ -397,7 +542,7 @@ fn read<P>(
     entries
 }
 
-fn without_path<P>(list: Vec<(String, P)>) -> Vec<P> {
+pub(super) fn without_spot<P>(list: Vec<(Spot, P)>) -> Vec<P> {
     list.into_iter().map(|(_, entry)| entry).collect()
 }
 

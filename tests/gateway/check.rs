@@ -79,7 +79,7 @@ Enforced:
 Not restricted:
   services
 Warnings:
-  agent.toolsets.allowed_tools[1]: `files:read` is sent as `files_read` by some SDKs, which is another name: list both
+  FILE:10:9: agent.toolsets.allowed_tools[1]: `files:read` is sent as `files_read` by some SDKs, which is another name: list both
 ";
     assert!(out.starts_with(head), "{out}");
     let lines: Vec<&str> = out.split("\n\n").last().unwrap().lines().collect();
@@ -153,8 +153,57 @@ async fn the_exit_code_is_the_verdict() {
     )
     .await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty());
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["problems"][0]["message"], "the file can't be read");
     assert!(text(&output.stderr).contains("/nonexistent/sekuire.yml"));
+}
+
+#[tokio::test]
+async fn json_lists_what_keeps_a_policy_from_loading() {
+    let (code, out, err) = check("models:\n  allowed_model: [a]\n", &["--json"]).await;
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains(":2:3: models.allowed_model: unknown key"),
+        "{err}"
+    );
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        told,
+        serde_json::json!({
+            "policy": "FILE",
+            "file": "FILE",
+            "problems": [{
+                "line": 2,
+                "column": 3,
+                "path": "models.allowed_model",
+                "message": "unknown key",
+                "help": "did you mean `allowed_models`?",
+            }],
+            "allowed": false,
+        })
+    );
+}
+
+#[tokio::test]
+async fn warnings_have_their_places_in_lines_and_in_json() {
+    let policy = "models:\n  allowed_models:\n    - gpt-4*\n    - gpt-4o\n";
+    let (_, out, _) = check(policy, &[]).await;
+    let warning = "models.allowed_models[1]: `gpt-4o` adds nothing: `gpt-4*` matches it too";
+    assert!(
+        out.contains(&format!("Warnings:\n  FILE:4:7: {warning}\n")),
+        "{out}"
+    );
+    let (_, out, _) = check(policy, &["--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        told["warnings"],
+        serde_json::json!([{
+            "line": 4,
+            "column": 7,
+            "path": "models.allowed_models[1]",
+            "message": "`gpt-4o` adds nothing: `gpt-4*` matches it too",
+        }])
+    );
 }
 
 #[tokio::test]
@@ -335,7 +384,7 @@ Enforced:
 Not restricted:
   tools
 Warnings:
-  rate_limits.per_agent.requests_per_hour: never refuses anything: 10 requests per minute allow no more
+  FILE:7:41: rate_limits.per_agent.requests_per_hour: never refuses anything: 10 requests per minute allow no more
 
 gpt-4o-mini: ALLOWED
   decided by `gpt-4o*` in `allowed_models`

@@ -5,7 +5,7 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 use serde_json::{Value, json};
 use tower_sekuire::{
     ApiMatch, ApiRules, NameMatch, NameRules, NetworkMatch, NetworkRules, Policy, PolicyEnforcer,
-    PolicyViolation, RateLimit,
+    PolicyError, PolicyViolation, RateLimit,
 };
 
 use crate::cli::CheckArgs;
@@ -16,6 +16,11 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
     let policy = match args.policy.load() {
         Ok(policy) => policy,
         Err(error) => {
+            if args.json
+                && let Err(error) = crate::print(&format!("{:#}\n", problems(args, &error)))
+            {
+                return crate::refuse_to_run(&error);
+            }
             return crate::refuse_to_run(&format_args!("the policy can't be loaded: {error}"));
         }
     };
@@ -37,6 +42,26 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
         Ok(()) if answers.iter().all(Answer::is_allowed) => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(1),
     }
+}
+
+/// For programs: why the policy can't be loaded.
+fn problems(args: &CheckArgs, error: &PolicyError) -> Value {
+    let problems = error.problems().iter().map(|problem| {
+        json!({
+            "line": problem.line(),
+            "column": problem.column(),
+            "path": problem.path(),
+            "message": problem.message(),
+            "help": problem.help(),
+        })
+    });
+    let file = error.file().unwrap_or(&args.policy.policy);
+    json!({
+        "policy": args.policy.policy.display().to_string(),
+        "file": file.display().to_string(),
+        "problems": problems.collect::<Vec<_>>(),
+        "allowed": false,
+    })
 }
 
 /// A `--domain`: a host, and the protocol to reach it by.
@@ -217,6 +242,9 @@ impl Report<'_> {
         }
 
         let mut text = format!("Policy {}, agent `{}`\n", self.file, policy.agent());
+        if let Some(id) = policy.sekuire_id() {
+            text.push_str(&format!("Sekuire id {id}\n"));
+        }
         if let Some(envelope) = policy.envelope() {
             let signed = match envelope.signing_key_id() {
                 Some(key) => format!("Signed by `{key}`"),
@@ -232,7 +260,7 @@ impl Report<'_> {
         section(&mut text, "Not restricted", &open);
         section(&mut text, "Translated", policy.translated());
         section(&mut text, "Not enforced", policy.unenforced());
-        section(&mut text, "Warnings", policy.warnings());
+        section(&mut text, "Warnings", &self.warnings());
         if !self.answers.is_empty() {
             text.push('\n');
         }
@@ -256,6 +284,16 @@ impl Report<'_> {
             }
         }
         text
+    }
+
+    /// Each with its place, as compilers write it.
+    fn warnings(&self) -> Vec<String> {
+        let warnings = self.policy.warnings().iter();
+        let placed = warnings.map(|notice| match (notice.line(), notice.column()) {
+            (Some(line), Some(column)) => format!("{}:{line}:{column}: {notice}", self.file),
+            _ => notice.to_string(),
+        });
+        placed.collect()
     }
 
     /// For programs: the same facts.
@@ -282,6 +320,14 @@ impl Report<'_> {
                 "require_tls": rules.require_tls(),
                 "allowed": rules.allowed().map(texts),
                 "blocked": texts(rules.blocked()),
+            })
+        });
+        let files = policy.filesystem().map(|rules| {
+            json!({
+                "enabled": rules.enabled(),
+                "allowed": rules.allowed().map(texts),
+                "blocked": texts(rules.blocked()),
+                "extensions": rules.extensions().map(texts),
             })
         });
         let services = policy.api().map(|rules| {
@@ -320,15 +366,22 @@ impl Report<'_> {
         json!({
             "policy": self.file,
             "agent": policy.agent(),
+            "sekuire_id": policy.sekuire_id(),
             "envelope": envelope,
             "models": names(policy.models()),
             "tools": names(policy.tools()),
             "network": network,
+            "filesystem": files,
             "services": services,
             "limits": texts(policy.limits()),
             "translated": texts(policy.translated()),
             "unenforced": texts(policy.unenforced()),
-            "warnings": texts(policy.warnings()),
+            "warnings": policy.warnings().iter().map(|notice| json!({
+                "line": notice.line(),
+                "column": notice.column(),
+                "path": notice.path(),
+                "message": notice.message(),
+            })).collect::<Vec<_>>(),
             "results": results,
             "allowed": self.answers.iter().all(Answer::is_allowed),
         })
