@@ -40,7 +40,7 @@ export function responseObject(request, status, output) {
     reasoning: { effort: null, summary: null },
     store: true,
     temperature: 1,
-    text: { format: { type: 'text' }, verbosity: 'medium' },
+    text: { format: request.text?.format ?? { type: 'text' }, verbosity: 'medium' },
     tool_choice: request.tool_choice ?? 'auto',
     tools: request.tools ?? [],
     top_p: 1,
@@ -50,7 +50,7 @@ export function responseObject(request, status, output) {
   };
 }
 
-export function* responseEvents(request, output) {
+export function* responseEvents(request, output, split = (text) => pieces(text, 20)) {
   for (const type of ['response.created', 'response.in_progress']) {
     yield { type, response: responseObject(request, 'in_progress', []) };
   }
@@ -62,7 +62,7 @@ export function* responseEvents(request, output) {
       const inside = { ...at, content_index: 0 };
       yield { type: 'response.output_item.added', output_index, item: { ...added, content: [] } };
       yield { type: 'response.content_part.added', ...inside, part: { ...part, text: '' } };
-      for (const delta of pieces(part.text, 20)) {
+      for (const delta of split(part.text)) {
         yield { type: 'response.output_text.delta', ...inside, delta, logprobs: [], obfuscation: 'x7' };
       }
       yield { type: 'response.output_text.done', ...inside, text: part.text, logprobs: [] };
