@@ -48,8 +48,12 @@ const openaiDeclaration = {
   responses: (name) => ({ type: 'function', name, parameters: schemaOf(name), strict: true }),
 };
 
+// Its own default, unless the job says otherwise.
+const openaiClient = ({ base, retries }) =>
+  new OpenAI({ apiKey: API_KEY, baseURL: base, ...(!retries && { maxRetries: 0 }) });
+
 async function openai(job, told) {
-  const client = new OpenAI({ apiKey: API_KEY, baseURL: job.base });
+  const client = openaiClient(job);
   const { kind, api, stream, model } = job;
   if (kind === 'embeddings') {
     told.dimensions = (await client.embeddings.create({ model, input: PROMPT })).data[0].embedding.length;
@@ -113,7 +117,8 @@ async function openai(job, told) {
 
 async function agents(job, told) {
   const { kind, api, stream, model } = job;
-  const provider = new OpenAIProvider({ apiKey: API_KEY, baseURL: job.base, useResponses: api === 'responses' });
+  const where = job.retries ? { apiKey: API_KEY, baseURL: job.base } : { openAIClient: openaiClient(job) };
+  const provider = new OpenAIProvider({ ...where, useResponses: api === 'responses' });
   const runner = new Runner({ modelProvider: provider });
   told.calls = [];
   const execute = (name) => (args) => {
@@ -183,6 +188,7 @@ async function ai(job, told) {
     stopWhen: isStepCount(3),
     abortSignal: stop.signal,
   };
+  if (!job.retries) options.maxRetries = 0;
   if (kind === 'structured') options.output = Output.object({ schema: CITY });
   if (!stream) {
     const result = await generateText(options);

@@ -43,7 +43,7 @@ export const SDKS = [
   { id: 'openai-js', title: '`openai`, JavaScript' },
   { id: 'agents-js', title: '`@openai/agents`', leaves: { embeddings: noEmbeddings } },
   // The AI SDK doesn't read `x-should-retry`, and repeats what has status 429.
-  { id: 'ai-sdk', title: '`ai` with `@ai-sdk/openai`', attempts: { budget: 3 } },
+  { id: 'ai-sdk', title: '`ai` with `@ai-sdk/openai`', attempts: { budget: 3, hour: 3 } },
   { id: 'openai-py', title: '`openai`, Python' },
   { id: 'agents-py', title: '`openai-agents`', leaves: { embeddings: noEmbeddings } },
   { id: 'langchain-py', title: '`langchain-openai`, Python' },
@@ -159,11 +159,30 @@ const REFUSALS = {
     message: 'Token budget exceeded: 1000 tokens per day',
   },
   rate: { title: 'rate limit', status: 429, attempts: 2 },
+  once: {
+    title: 'rate limit, retries switched off',
+    gateway: 'rate',
+    retries: false,
+    status: 429,
+    attempts: 1,
+    upstream: 0,
+    code: 'rate_limit_exceeded',
+    message: 'Rate limit exceeded: 1 request per minute',
+  },
+  hour: {
+    title: 'rate limit, for more than a minute',
+    status: 429,
+    attempts: 1,
+    upstream: 0,
+    code: 'rate_limit_exceeded',
+    message: 'Rate limit exceeded: 1 request per hour',
+  },
 };
 for (const refusal of Object.values(REFUSALS)) refusal.turn ??= { content: TEXT };
 
 const GATEWAYS = {
   open: '',
+  hour: 'rate_limits: { per_agent: { requests_per_hour: 1 } }\n',
   rate: 'rate_limits: { per_agent: { requests_per_minute: 1 } }\n',
   budget: 'rate_limits: { per_agent: { tokens_per_day: 1000 } }\n',
 };
@@ -181,7 +200,8 @@ function cellsOf(sdk) {
     for (const api of row.once ? ['chat'] : APIS) {
       for (const form of row.once ? ['plain'] : row.form ? [row.form] : ['plain', 'stream']) {
         const id = `${sdk.id}.${kind}.${api}.${form}`;
-        cells.push({ id, sdk, kind, row, api, form, attempts: [], requests: [], answered: 0 });
+        const gateway = row.gateway ?? (kind in GATEWAYS ? kind : 'open');
+        cells.push({ id, sdk, kind, row, api, form, gateway, attempts: [], requests: [] });
       }
     }
   }
@@ -288,7 +308,7 @@ async function count(req, res) {
   if (cell.kind === 'rate' && !cell.attempts.length) await windowNearlyOver;
   const attempt = { at: performance.now() };
   cell.attempts.push(attempt);
-  const { hostname, port, host } = new URL(gateways[cell.kind] ?? gateways.open);
+  const { hostname, port, host } = new URL(gateways[cell.gateway]);
   const headers = { ...req.headers, host, [CELL]: name, [AGENT]: name };
   const options = { hostname, port, method: req.method, path: rest, headers, agent: false };
   const onward = http.request(options, (answer) => {
@@ -390,7 +410,9 @@ async function judge(cell) {
   // A stream whose head has left ends with the refusal.
   const inside = cell.kind === 'called' && form === 'stream';
   assert.deepEqual(attempts.map(({ status }) => status), Array(expected).fill(inside ? 200 : row.status), 'attempts');
-  if (!inside) assert.equal(attempts[0].headers['x-should-retry'], 'false');
+  // It is the SDK's user here who doesn't want to wait.
+  const worthWaiting = cell.kind === 'once';
+  if (!inside) assert.equal(attempts[0].headers['x-should-retry'], worthWaiting ? undefined : 'false');
   assert.equal(requests.length, row.upstream, 'requests upstream');
   if (inside) assert.equal(told.text, BEFORE_THE_CALL, 'the text before the call');
 }
@@ -414,14 +436,14 @@ async function main() {
   }
 
   // Spends what the cells find spent. The agent is the cell; to the provider this request is nobody's.
-  const spend = async ({ id, kind }) => {
+  const spend = async ({ id, gateway }) => {
     const body = JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'spend' }] });
     const headers = { 'content-type': 'application/json', [AGENT]: id };
-    const answer = await fetch(`${gateways[kind]}/v1/chat/completions`, { method: 'POST', headers, body });
+    const answer = await fetch(`${gateways[gateway]}/v1/chat/completions`, { method: 'POST', headers, body });
     assert.equal(answer.status, 200);
     await answer.text();
   };
-  await Promise.all(chosen.filter(({ kind }) => kind === 'rate' || kind === 'budget').map(spend));
+  await Promise.all(chosen.filter(({ gateway }) => gateway !== 'open').map(spend));
   const started = performance.now();
   windowNearlyOver = sleep(57_300);
 
@@ -440,6 +462,7 @@ async function main() {
         model: row.model ?? (kind === 'embeddings' ? 'text-embedding-3-small' : 'gpt-4o-mini'),
         tools: row.tools ?? [],
         declare: row.declare ?? row.tools ?? [],
+        retries: row.retries ?? true,
       }));
     if (!jobs.length) return [];
     const file = path.join(folder, `${ids[0]}.json`);

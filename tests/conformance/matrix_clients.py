@@ -65,11 +65,16 @@ def user_message(job):
     return {"role": "user", "content": content}
 
 
+def options_of(job):
+    """Of a client; its own default of retries, unless the job says otherwise."""
+    return {"api_key": API_KEY, "base_url": job["base"], **({} if job["retries"] else {"max_retries": 0})}
+
+
 # ------------------------------------------------------------------- openai
 
 
 def run_openai(job, told):
-    with openai.OpenAI(api_key=API_KEY, base_url=job["base"]) as client:
+    with openai.OpenAI(**options_of(job)) as client:
         ask_openai(client, job, told)
 
 
@@ -160,7 +165,10 @@ async def ask_agents(job, told):
         model_settings=settings,
         output_type=City if structured else None,
     )
-    provider = OpenAIProvider(api_key=API_KEY, base_url=job["base"], use_responses=job["api"] == "responses")
+    where = {"api_key": API_KEY, "base_url": job["base"]}
+    if not job["retries"]:
+        where = {"openai_client": openai.AsyncOpenAI(**options_of(job))}
+    provider = OpenAIProvider(**where, use_responses=job["api"] == "responses")
     config = RunConfig(model_provider=provider)
     # The Agents SDK writes messages as the Responses API does, on either.
     message = [user_message({**job, "api": "responses"})] if job["kind"] == "vision" else PROMPT
@@ -189,7 +197,7 @@ async def ask_agents(job, told):
 
 
 def run_langchain(job, told):
-    kind, options = job["kind"], {"model": job["model"], "api_key": API_KEY, "base_url": job["base"]}
+    kind, options = job["kind"], {"model": job["model"], **options_of(job)}
     if kind == "embeddings":
         # Without it the text is cut into tokens first, whose table is fetched from elsewhere.
         embeddings = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
+use async_openai::middleware::ReqwestService;
 use futures::{Stream, StreamExt, future::join_all};
 use serde_json::{Map, Value, json};
 
@@ -139,7 +140,11 @@ async fn ask(job: &Value, image: &str, told: &mut Told) -> Result<(), OpenAIErro
     let config = OpenAIConfig::new()
         .with_api_base(job["base"].as_str().unwrap())
         .with_api_key("sk-conformance");
-    let client = Client::with_config(config);
+    let mut client = Client::with_config(config);
+    if job["retries"] == false {
+        // The default has a layer of retries around this.
+        client = client.with_http_service(ReqwestService::new(Default::default()));
+    }
     let streamed = job["stream"] == true;
     let mut given = Given {
         text: String::new(),
