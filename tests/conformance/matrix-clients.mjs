@@ -38,6 +38,7 @@ const codeOf = (error, paths) => {
 const errorOf = (error, paths) => ({
   class: error?.constructor === Object ? 'plain object' : (error?.constructor?.name ?? typeof error),
   message: String(error?.message ?? error),
+  type: error?.type,
   ...codeOf(error, paths),
 });
 

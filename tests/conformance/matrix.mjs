@@ -40,13 +40,13 @@ const AGENT = 'x-conformance-agent'; // which the gateway keeps for itself
 
 const noEmbeddings = 'agents have no embeddings; their users call `openai` for those';
 export const SDKS = [
-  { id: 'openai-js', title: '`openai`, JavaScript' },
-  { id: 'agents-js', title: '`@openai/agents`', leaves: { embeddings: noEmbeddings } },
+  { id: 'openai-js', title: '`openai`, JavaScript', tellsType: true },
+  { id: 'agents-js', title: '`@openai/agents`', tellsType: true, leaves: { embeddings: noEmbeddings } },
   // The AI SDK doesn't read `x-should-retry`, and repeats what has status 429.
   { id: 'ai-sdk', title: '`ai` with `@ai-sdk/openai`', attempts: { budget: 3, hour: 3 } },
-  { id: 'openai-py', title: '`openai`, Python' },
-  { id: 'agents-py', title: '`openai-agents`', leaves: { embeddings: noEmbeddings } },
-  { id: 'langchain-py', title: '`langchain-openai`, Python' },
+  { id: 'openai-py', title: '`openai`, Python', tellsType: true },
+  { id: 'agents-py', title: '`openai-agents`', tellsType: true, leaves: { embeddings: noEmbeddings } },
+  { id: 'langchain-py', title: '`langchain-openai`, Python', tellsType: true },
   { id: 'async-openai', title: '`async-openai`' },
 ];
 const APIS = ['chat', 'responses'];
@@ -156,6 +156,7 @@ const REFUSALS = {
     attempts: 1,
     upstream: 0,
     code: 'token_budget_exceeded',
+    type: 'insufficient_quota',
     message: 'Token budget exceeded: 1000 tokens per day',
   },
   rate: { title: 'rate limit', status: 429, attempts: 2 },
@@ -175,6 +176,7 @@ const REFUSALS = {
     attempts: 1,
     upstream: 0,
     code: 'rate_limit_exceeded',
+    type: 'insufficient_quota',
     message: 'Rate limit exceeded: 1 request per hour',
   },
 };
@@ -298,14 +300,25 @@ function whole(res, value) {
 // ----------------------------------------------------------------- counter
 
 let gateways; // by name, their URLs
-let windowNearlyOver; // a promise
+
+// Spends what the cell finds spent. The agent is the cell; to the provider this request is nobody's.
+async function spend({ id, gateway }) {
+  const body = JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'spend' }] });
+  const headers = { 'content-type': 'application/json', [AGENT]: id };
+  const answer = await fetch(`${gateways[gateway]}/v1/chat/completions`, { method: 'POST', headers, body });
+  assert.equal(answer.status, 200);
+  await answer.text();
+}
 
 async function count(req, res) {
   const [, name, rest] = /^\/([^/]+)(\/.*)$/.exec(req.url) ?? [];
   const cell = cells.get(name);
   if (!cell) return res.writeHead(404).end();
-  // The limit's window is a minute. It was spent at the start, and clients would wait for all of it.
-  if (cell.kind === 'rate' && !cell.attempts.length) await windowNearlyOver;
+  // The limit's window is a minute: it is spent now, and the client comes when little of it is left to wait for.
+  if (cell.kind === 'rate' && !cell.attempts.length) {
+    await spend(cell);
+    await sleep(57_500);
+  }
   const attempt = { at: performance.now() };
   cell.attempts.push(attempt);
   const { hostname, port, host } = new URL(gateways[cell.gateway]);
@@ -405,6 +418,7 @@ async function judge(cell) {
   assert.ok(error, `no error: ${shown()}`);
   assert.equal(error.code, row.code, shown());
   assert.ok(error.message.includes(row.message), shown());
+  if (sdk.tellsType) assert.equal(error.type, row.type ?? 'policy_violation', shown());
   assert.deepEqual(told.calls ?? [], [], 'calls that the application saw');
   const expected = sdk.attempts?.[cell.kind] ?? row.attempts;
   // A stream whose head has left ends with the refusal.
@@ -435,17 +449,8 @@ async function main() {
     gateways[name] = (await Gateway.start(policy, provider, '--agent-header', AGENT)).url;
   }
 
-  // Spends what the cells find spent. The agent is the cell; to the provider this request is nobody's.
-  const spend = async ({ id, gateway }) => {
-    const body = JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'spend' }] });
-    const headers = { 'content-type': 'application/json', [AGENT]: id };
-    const answer = await fetch(`${gateways[gateway]}/v1/chat/completions`, { method: 'POST', headers, body });
-    assert.equal(answer.status, 200);
-    await answer.text();
-  };
-  await Promise.all(chosen.filter(({ gateway }) => gateway !== 'open').map(spend));
+  await Promise.all(chosen.filter(({ kind, gateway }) => gateway !== 'open' && kind !== 'rate').map(spend));
   const started = performance.now();
-  windowNearlyOver = sleep(57_300);
 
   const image = path.join(folder, 'image.base64');
   writeFileSync(image, IMAGE.toString('base64'));

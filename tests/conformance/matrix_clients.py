@@ -247,7 +247,7 @@ def run(job):
     try:
         RUN[job["sdk"]](job, told)
     except Exception as error:
-        seen = {"class": type(error).__name__, "message": str(error)}
+        seen = {"class": type(error).__name__, "message": str(error), "type": getattr(error, "type", None)}
         if isinstance(getattr(error, "code", None), str):
             seen.update(code=error.code, where="error.code")
         if told.get("cancelled"):
