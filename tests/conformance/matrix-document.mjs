@@ -81,5 +81,31 @@ export function documentOf({ sdks, cells, features, refusals, versions }) {
   return text;
 }
 
-// What two runs with different versions have in common.
-export const withoutVersions = (text) => text.replace(/^(## .*): [0-9].*$/gm, '$1');
+// Where two runs differ in other than versions, each by its SDK and its row.
+export function changesOf(committed, now) {
+  const lines = { '-': withoutVersions(committed).split('\n'), '+': withoutVersions(now).split('\n') };
+  const changes = new Map();
+  for (const [sign, other] of [['-', '+'], ['+', '-']]) {
+    // With its section: rows of two SDKs may be alike.
+    const elsewhere = new Set(named(lines[other]));
+    for (const line of named(lines[sign])) {
+      if (elsewhere.has(line)) continue;
+      const [heading, text] = line.split('\n');
+      const cell = [heading, /^\| ([^|]*) \|/.exec(text)?.[1] ?? 'text'].join(', ');
+      changes.set(cell, `${changes.get(cell) ?? ''}      ${sign} ${text}\n`);
+    }
+  }
+  // The same lines in another order.
+  if (!changes.size && lines['-'].join() !== lines['+'].join()) changes.set('order', '      rows in another order\n');
+  return [...changes].map(([cell, text]) => ({ cell, text: text.trimEnd() }));
+}
+
+function named(lines) {
+  let heading = 'head';
+  return lines.map((line) => {
+    if (line.startsWith('## ')) heading = line.slice(3);
+    return `${heading}\n${line}`;
+  });
+}
+
+const withoutVersions = (text) => text.replace(/^(## .*): [0-9].*$/gm, '$1');
