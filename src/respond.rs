@@ -65,12 +65,11 @@ fn is_worth_waiting(violation: &PolicyViolation) -> bool {
 }
 
 fn error_object(violation: &PolicyViolation) -> ErrorObject<'_> {
-    let spent = is_limit(violation)
-        && violation.rule() == Rule::TokenBudgetExceeded
-        && !is_worth_waiting(violation);
+    let spent = is_limit(violation) && !is_worth_waiting(violation);
     ErrorObject {
         message: violation.message(),
-        // The one type for which also the Rust SDK's retry layer gives up.
+        // The one type for which also the Rust SDK's retry layer gives up: it doesn't read `x-should-retry`, and would
+        // sleep for all of `retry-after`.
         kind: if spent {
             "insufficient_quota"
         } else {
@@ -240,7 +239,7 @@ mod tests {
                 vec![pair("retry-after", "1"), pair("retry-after-ms", "1")]
             )
         );
-        let (status, found, _) = headers(limit(Duration::from_secs(3_600)));
+        let (status, found, body) = headers(limit(Duration::from_secs(3_600)));
         assert_eq!(
             (status, found),
             (
@@ -248,6 +247,8 @@ mod tests {
                 vec![pair("retry-after", "3600"), pair("x-should-retry", "false")]
             )
         );
+        assert!(body.contains(r#""type":"insufficient_quota""#), "{body}");
+        assert!(body.contains(r#""code":"rate_limit_exceeded""#), "{body}");
     }
 
     #[test]
