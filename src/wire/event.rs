@@ -128,9 +128,7 @@ impl EventReader {
         }
         let quiet = self.shapes.skim(bytes)?;
         self.text = self.text.saturating_add(quiet.text);
-        if let Some(number) = quiet.sequence {
-            self.items.numbered(number);
-        }
+        self.items.goes_on_with(quiet.next_sequence);
         Some(quiet.length)
     }
 
@@ -156,9 +154,7 @@ impl EventReader {
         };
         let quiets = self.shapes.skim_all(bytes, most_text, most_length);
         self.text = self.text.saturating_add(quiets.text);
-        if let Some(number) = quiets.sequence {
-            self.items.numbered(number);
-        }
+        self.items.goes_on_with(quiets.next_sequence);
         (quiets.events, quiets.length)
     }
 

@@ -90,8 +90,8 @@ pub(super) struct Quiet {
     pub(super) length: usize,
     /// Bytes of generated text in it.
     pub(super) text: u64,
-    /// Its number in the stream, in formats that number events.
-    pub(super) sequence: Option<u64>,
+    /// The number of the event after it, in formats that number events; otherwise 0.
+    pub(super) next_sequence: u64,
 }
 
 /// Quiet events side by side at the beginning of some bytes.
@@ -102,8 +102,8 @@ pub(super) struct Quiets {
     pub(super) length: usize,
     /// Bytes of generated text in them.
     pub(super) text: u64,
-    /// The highest number among them.
-    pub(super) sequence: Option<u64>,
+    /// The highest number of an event after one of them, in formats that number events; otherwise 0.
+    pub(super) next_sequence: u64,
 }
 
 impl Shapes {
@@ -125,9 +125,12 @@ impl Shapes {
         let mut all = Quiets::default();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let quiet = usual.skim(rest);
-            let Some(quiet) = quiet.or_else(|| skim_as_another(usual, others, rest)) else {
-                break;
+            let quiet = match usual.skim(rest) {
+                Some(quiet) => quiet,
+                None => match skim_as_another(usual, others, rest) {
+                    Some(quiet) => quiet,
+                    None => break,
+                },
             };
             let text = all.text.saturating_add(quiet.text);
             if text > most_text || quiet.length > most_length {
@@ -136,9 +139,7 @@ impl Shapes {
             rest = rest.get(quiet.length..).unwrap_or_default();
             all.text = text;
             all.events += 1;
-            if quiet.sequence.is_some() {
-                all.sequence = all.sequence.max(quiet.sequence);
-            }
+            all.next_sequence = all.next_sequence.max(quiet.next_sequence);
         }
         all.length = bytes.len() - rest.len();
         if all.events > 0 {
@@ -181,13 +182,14 @@ fn skim_as_another(usual: &mut Shape, others: &mut [Shape], bytes: &[u8]) -> Opt
 }
 
 impl Shape {
-    #[inline]
+    // In the loop over a frame's events, which keeps what it needs in registers.
+    #[inline(always)]
     fn skim(&self, bytes: &[u8]) -> Option<Quiet> {
         if self.literals.is_empty() {
             return None;
         }
         let (mut rest, mut literals) = (bytes, &*self.literals);
-        let (mut text, mut sequence) = (self.text, None);
+        let (mut text, mut next_sequence) = (self.text, 0);
         for hole in self.holes.get(..self.count)? {
             let (literal, after) = literals.split_at_checked(hole.lead)?;
             literals = after;
@@ -201,7 +203,8 @@ impl Shape {
                 }
                 Filling::Sequence => {
                     let (number, length) = whole_number(rest)?;
-                    sequence = Some(number);
+                    // Of at most 15 digits.
+                    next_sequence = number + 1;
                     length
                 }
             };
@@ -211,7 +214,7 @@ impl Shape {
         Some(Quiet {
             length: bytes.len() - rest.len(),
             text,
-            sequence,
+            next_sequence,
         })
     }
 
@@ -230,6 +233,7 @@ impl Shape {
         if found.is_err() {
             return;
         }
+        self.literals.reserve(block.len());
         let (mut text, mut known) = (facts.text, 0);
         let found = places.found.iter().take(places.count);
         for (hole, (place, filling)) in self.holes.iter_mut().zip(found) {
@@ -398,7 +402,7 @@ fn contents(bytes: &[u8]) -> Option<usize> {
     // Most tokens are short and plain: nothing before the first mark is anything but a plain byte.
     if let Some(eight) = bytes.first_chunk() {
         let eight = u64::from_le_bytes(*eight);
-        let marks = special(eight) | (eight & HIGH);
+        let marks = stops_or_not_ascii(eight);
         if marks != 0 {
             let at = (marks.trailing_zeros() / 8) as usize;
             if bytes.get(at) == Some(&b'"') {
@@ -450,13 +454,24 @@ const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
 /// Marks, by its highest bit, at least the first byte that is a quote, a backslash or a control character. A borrow
 /// can mark bytes above a marked one too; bytes outside ASCII are never marked.
 const fn special(eight: u64) -> u64 {
+    stops(eight) & !eight & HIGH
+}
+
+/// As [`special`], but marks every byte outside ASCII.
+const fn stops_or_not_ascii(eight: u64) -> u64 {
+    (stops(eight) | eight) & HIGH
+}
+
+/// The highest bits that a quote, a backslash or a control character leaves, and those of other bytes that aren't ASCII.
+///
+/// With its second bit turned, a byte is below 0x21 if and only if it is below 0x20 or is a quote (0x22): turned, these
+/// are each other, and the quote becomes 0x20, the space 0x22. Of two ASCII bytes a difference has its highest bit set
+/// if and only if it is below zero, and only then is there a borrow from the byte above.
+const fn stops(eight: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let quote = eight ^ (ONES * b'"' as u64);
-    let backslash = eight ^ (ONES * b'\\' as u64);
-    let control = eight.wrapping_sub(ONES * 0x20) & !eight;
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & HIGH
+    let quote_or_control = (eight ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+    let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    quote_or_control | backslash
 }
 
 /// The length of the escape that these bytes begin with, both halves of a surrogate pair included.
