@@ -868,6 +868,18 @@ impl Exchange {
         self.outgrown()
     }
 
+    /// Bytes of text up to which [`spoken`](Self::spoken) says nothing.
+    #[inline]
+    pub(crate) const fn allowance(&self) -> u64 {
+        self.allowance
+    }
+
+    /// As [`spoken`](Self::spoken), of no more than the [`allowance`](Self::allowance).
+    #[inline]
+    pub(crate) const fn spoken_within_allowance(&mut self, text: u64) {
+        self.text = text;
+    }
+
     /// Reserves more for an answer that needs it.
     #[cold]
     fn outgrown(&mut self) -> Result<(), PolicyViolation> {

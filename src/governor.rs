@@ -421,8 +421,18 @@ pub(crate) enum ContentType {
 /// The content type, when there is exactly one and it is one that is read here.
 pub(crate) fn content_type(headers: &HeaderMap) -> Option<ContentType> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() || value.contains(',') {
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    // As most write them.
+    match value.as_bytes() {
+        b"application/json" => return Some(ContentType::Json),
+        b"text/event-stream" => return Some(ContentType::EventStream),
+        _ => {}
+    }
+    let value = value.to_str().ok()?;
+    if value.contains(',') {
         return None;
     }
     let mut parts = value.split(';');

@@ -96,34 +96,39 @@ impl Gate {
         self.counted.set(0);
     }
 
-    /// Takes in a frame and judges every block that ends in it.
+    /// Takes in a frame and judges every block that ends in it. A frame that holds nothing but quiet events comes back,
+    /// to leave as it came: the usual case, in which nothing is queued.
     #[inline]
     pub(crate) fn push(
         &mut self,
         frame: Bytes,
         exchange: &mut Exchange,
-    ) -> Result<(), PolicyViolation> {
-        // One quiet event a frame is how servers send most of a stream.
-        let mut judged = 0;
-        if self.scanner.is_at_start()
-            && let Some(length) = self.reader.skim(&frame)
-        {
-            self.skimmed(length, exchange)?;
-            if length == frame.len() {
-                self.push_out(frame);
-                return Ok(());
-            }
-            judged = length;
+    ) -> Result<Option<Bytes>, PolicyViolation> {
+        let judged = self.skim(&frame, exchange);
+        if judged == frame.len() && judged > 0 && self.next.is_none() {
+            return Ok(Some(frame));
         }
-        self.push_blocks(frame, judged, exchange)
+        self.push_blocks(frame, judged, exchange)?;
+        Ok(None)
     }
 
-    fn skimmed(&mut self, length: usize, exchange: &mut Exchange) -> Result<(), PolicyViolation> {
-        self.within_cap(length, exchange)?;
-        exchange.spoken(self.reader.text())?;
-        self.events = self.events.saturating_add(1);
-        self.sequence = Some(self.reader.next_sequence());
-        Ok(())
+    /// Judges the quiet blocks that `bytes` begin with, and returns their length together. They bring their own ends, so
+    /// the scanner need not look for them and stays at a block's start.
+    ///
+    /// One with which the answer outgrows what it may be, or that is over the cap, is left to the slow way.
+    #[inline]
+    fn skim(&mut self, bytes: &[u8], exchange: &mut Exchange) -> usize {
+        if !self.scanner.is_at_start() {
+            return 0;
+        }
+        let room = self.cap.saturating_sub(self.kept());
+        let (events, length) = self.reader.skim_all(bytes, exchange.allowance(), room);
+        if events > 0 {
+            exchange.spoken_within_allowance(self.reader.text());
+            self.events = self.events.saturating_add(events);
+            self.sequence = Some(self.reader.next_sequence());
+        }
+        length
     }
 
     /// Judges the frame's blocks from `at` on; those before were judged.
@@ -140,13 +145,8 @@ impl Gate {
             if rest.is_empty() {
                 break Ok(());
             }
-            // A quiet block brings its own end: the scanner need not look for it, and stays at a block's start.
-            if self.scanner.is_at_start()
-                && let Some(length) = self.reader.skim(rest)
-            {
-                if let Err(violation) = self.skimmed(length, exchange) {
-                    break Err(violation);
-                }
+            let length = self.skim(rest, exchange);
+            if length > 0 {
                 if ready.end != at {
                     self.release(&frame, &ready);
                     ready.start = at;
@@ -247,9 +247,13 @@ impl Gate {
         self.exceeds_cap(0)
     }
 
+    /// Bytes that wait here.
+    fn kept(&self) -> usize {
+        self.pending.len().saturating_add(self.held.len())
+    }
+
     fn exceeds_cap(&self, more: usize) -> bool {
-        let held = self.pending.len().saturating_add(self.held.len());
-        held.saturating_add(more) > self.cap
+        self.kept().saturating_add(more) > self.cap
     }
 
     fn within_cap(&self, more: usize, exchange: &mut Exchange) -> Result<(), PolicyViolation> {

@@ -315,8 +315,24 @@ where
                         Some(inner) => ready!(inner.poll_frame(cx)),
                         None => None,
                     };
-                    if stream.take(frame) {
-                        this.inner.set(None);
+                    let data = match frame {
+                        Some(Ok(frame)) => frame.into_data().map_err(|frame| Some(Ok(frame))),
+                        other => Err(other),
+                    };
+                    match data {
+                        Ok(data) => match stream.push(data) {
+                            Ok(None) => {}
+                            // Most frames leave as they came.
+                            Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                            Err(violation) => {
+                                stream.last = Some(stream.cut_off(violation));
+                                this.inner.set(None);
+                            }
+                        },
+                        Err(end) => {
+                            stream.take(end);
+                            this.inner.set(None);
+                        }
                     }
                 }
                 cx.waker().wake_by_ref();
@@ -347,19 +363,13 @@ where
 }
 
 impl Stream {
-    /// Takes in what the server's body brought; true when nothing more is wanted from it.
-    fn take<E: Into<BoxError>>(&mut self, frame: Option<Result<Frame<Bytes>, E>>) -> bool {
-        let (judged, trailers) = match frame {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => match self.push(data) {
-                    Ok(()) => return false,
-                    violated => (violated, None),
-                },
-                Err(frame) => (
-                    self.gate.finish(&mut self.exchange),
-                    frame.into_trailers().ok(),
-                ),
-            },
+    /// Takes in how the server's body ended, if not with data: nothing more is wanted from it.
+    fn take<E: Into<BoxError>>(&mut self, end: Option<Result<Frame<Bytes>, E>>) {
+        let (judged, trailers) = match end {
+            Some(Ok(frame)) => (
+                self.gate.finish(&mut self.exchange),
+                frame.into_trailers().ok(),
+            ),
             Some(Err(error)) => {
                 let error = error.into();
                 self.gate.discard();
@@ -375,7 +385,7 @@ impl Stream {
                         }
                     },
                 );
-                return true;
+                return;
             }
             None => (self.gate.finish(&mut self.exchange), None),
         };
@@ -383,11 +393,10 @@ impl Stream {
             Ok(()) => Last::End(trailers),
             Err(violation) => self.cut_off(violation),
         });
-        true
     }
 
     #[inline]
-    fn push(&mut self, data: Bytes) -> Result<(), PolicyViolation> {
+    fn push(&mut self, data: Bytes) -> Result<Option<Bytes>, PolicyViolation> {
         let begun = self.sampler.begin(self.exchange.enforcer());
         let judged = self.gate.push(data, &mut self.exchange);
         if let Some(begun) = begun {

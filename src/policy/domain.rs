@@ -152,6 +152,9 @@ impl<'a> Host<'a> {
     ///
     /// Allocates only for names that aren't in that form already.
     pub(super) fn read(text: &'a str) -> Option<Self> {
+        if is_usual_name(text) {
+            return Some(Self::Name(Cow::Borrowed(text)));
+        }
         if let Some(rest) = text.strip_prefix('[') {
             let (address, port) = rest.split_once(']')?;
             is_port_or_empty(port).then_some(())?;
@@ -189,6 +192,33 @@ impl<'a> Host<'a> {
             None => IpAddr::V6(address),
         })
     }
+}
+
+/// Whether this is a name in the form in which names are compared, as most hosts are. Only tells so in plain cases, and
+/// then all that [`Host::read`] asks holds: there is no bracket and no colon, so it is no address of version 6 and has no
+/// port; its labels are of lower-case letters, digits and single hyphens, so none claims to be encoded; none is empty or
+/// too long; and the last begins with a letter, so the name doesn't end in a number.
+fn is_usual_name(text: &str) -> bool {
+    let (mut label, mut last, mut first_of_label) = (0_usize, b'.', 0);
+    for byte in text.bytes() {
+        match byte {
+            b'.' if label == 0 => return false,
+            b'.' => label = 0,
+            b'-' if last == b'-' => return false,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {
+                if label == 0 {
+                    first_of_label = byte;
+                }
+                label += 1;
+                if label > 63 {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        last = byte;
+    }
+    label > 0 && first_of_label.is_ascii_lowercase() && text.len() <= 253
 }
 
 fn is_port_or_empty(text: &str) -> bool {
@@ -251,6 +281,48 @@ mod tests {
         match Host::read(text) {
             Some(Host::Address(address)) => Some(address),
             Some(Host::Name(_)) | None => None,
+        }
+    }
+
+    #[test]
+    fn a_usual_name_is_read_as_any_other() {
+        let label = "a".repeat(63);
+        let long = [&*label, &label, &label, &label].join(".");
+        for text in [
+            "api.openai.com",
+            "a",
+            "a-b.c",
+            "a--b.c",
+            "xn--a.c",
+            "1.2.3.4",
+            "1.2.3.a4",
+            "1.2.3.4a",
+            "a.0x1f",
+            "a.1",
+            "a..b",
+            ".a",
+            "a.",
+            "",
+            "-",
+            "a.-",
+            "-a.b-",
+            "A.b",
+            "a_b.c",
+            &label,
+            &format!("{label}a"),
+            &long,
+            "localhost",
+        ] {
+            // With a port a name is never read as a usual one.
+            assert!(!super::is_usual_name(&format!("{text}:1")), "{text}");
+            if super::is_usual_name(text) {
+                assert_eq!(Host::read(text), Host::read(&format!("{text}:1")), "{text}");
+                assert_eq!(name(text).as_deref(), Some(text));
+            }
+        }
+        assert!(super::is_usual_name("api.openai.com"));
+        for text in ["127.1", "a.0x1f", "xn--a.c", "a.", "A.b", &long] {
+            assert!(!super::is_usual_name(text), "{text}");
         }
     }
 

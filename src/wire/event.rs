@@ -133,10 +133,34 @@ impl EventReader {
         }
         let quiet = self.shapes.skim(bytes)?;
         self.text = self.text.saturating_add(quiet.text);
-        if let Some(number) = quiet.sequence {
-            self.items.numbered(number);
-        }
+        self.items.goes_on_with(quiet.next_sequence);
         Some(quiet.length)
+    }
+
+    /// As [`skim`](Self::skim), of as many blocks as `bytes` begin with: up to one that is longer than `most_length`, or
+    /// with which the stream's text would be longer than `most_text`. Their number and their length together.
+    #[inline]
+    pub(crate) fn skim_all(
+        &mut self,
+        bytes: &[u8],
+        most_text: u64,
+        most_length: usize,
+    ) -> (u64, usize) {
+        #[cfg(any(test, fuzzing))]
+        if self.slow {
+            return (0, 0);
+        }
+        // INVARIANT: a quiet block changes none of these, so what holds before the first holds before each.
+        if self.done || self.items.ended() || self.waiting() {
+            return (0, 0);
+        }
+        let Some(most_text) = most_text.checked_sub(self.text) else {
+            return (0, 0);
+        };
+        let quiets = self.shapes.skim_all(bytes, most_text, most_length);
+        self.text = self.text.saturating_add(quiets.text);
+        self.items.goes_on_with(quiets.next_sequence);
+        (quiets.events, quiets.length)
     }
 
     /// Reads the next block.

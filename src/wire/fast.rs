@@ -52,10 +52,11 @@ impl Default for Trials {
     }
 }
 
-/// A block whose bytes are known but for its holes. Without bytes it matches nothing.
+/// A block whose bytes are known but for its holes. Without literals it matches nothing.
 #[derive(Debug, Default)]
 struct Shape {
-    bytes: Vec<u8>,
+    /// The bytes outside the holes.
+    literals: Vec<u8>,
     holes: [Hole; HOLES],
     count: usize,
     /// Bytes of generated text outside the holes.
@@ -65,8 +66,8 @@ struct Shape {
 /// The contents of a string in the block, between its quotes, or the digits of a number.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hole {
-    start: usize,
-    end: usize,
+    /// How many bytes lie between it and the hole before it, or the block's start.
+    lead: usize,
     filling: Filling,
 }
 
@@ -89,25 +90,62 @@ pub(super) struct Quiet {
     pub(super) length: usize,
     /// Bytes of generated text in it.
     pub(super) text: u64,
-    /// Its number in the stream, in formats that number events.
-    pub(super) sequence: Option<u64>,
+    /// The number of the event after it, in formats that number events; otherwise 0.
+    pub(super) next_sequence: u64,
+}
+
+/// Quiet events side by side at the beginning of some bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Quiets {
+    pub(super) events: u64,
+    /// Their length together, blank lines included.
+    pub(super) length: usize,
+    /// Bytes of generated text in them.
+    pub(super) text: u64,
+    /// The highest number of an event after one of them, in formats that number events; otherwise 0.
+    pub(super) next_sequence: u64,
 }
 
 impl Shapes {
     /// Whether `bytes`, which begin with a block, begin with one of a known shape.
-    #[inline]
     pub(super) fn skim(&mut self, bytes: &[u8]) -> Option<Quiet> {
         let [usual, others @ ..] = &mut self.shapes;
-        let quiet = match usual.skim(bytes) {
-            Some(quiet) => quiet,
-            None => others.iter_mut().find_map(|other| {
-                let quiet = other.skim(bytes)?;
-                std::mem::swap(usual, other);
-                Some(quiet)
-            })?,
-        };
+        let quiet = usual
+            .skim(bytes)
+            .or_else(|| skim_as_another(usual, others, bytes))?;
         self.trials.left = TRIALS;
         Some(quiet)
+    }
+
+    /// All blocks of known shapes that `bytes`, which begin with a block, begin with: up to one that isn't whole or not
+    /// known, that is longer than `most_length`, or with which their text would be longer than `most_text`.
+    #[inline]
+    pub(super) fn skim_all(&mut self, bytes: &[u8], most_text: u64, most_length: usize) -> Quiets {
+        let [usual, others @ ..] = &mut self.shapes;
+        let mut all = Quiets::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let quiet = match usual.skim(rest) {
+                Some(quiet) => quiet,
+                None => match skim_as_another(usual, others, rest) {
+                    Some(quiet) => quiet,
+                    None => break,
+                },
+            };
+            let text = all.text.saturating_add(quiet.text);
+            if text > most_text || quiet.length > most_length {
+                break;
+            }
+            rest = rest.get(quiet.length..).unwrap_or_default();
+            all.text = text;
+            all.events += 1;
+            all.next_sequence = all.next_sequence.max(quiet.next_sequence);
+        }
+        all.length = bytes.len() - rest.len();
+        if all.events > 0 {
+            self.trials.left = TRIALS;
+        }
+        all
     }
 
     /// Remembers the shape of a block that the slow reader found quiet.
@@ -133,16 +171,29 @@ impl Shapes {
     }
 }
 
+/// Of shapes that aren't the usual one, the one that matches becomes it.
+#[inline(never)]
+fn skim_as_another(usual: &mut Shape, others: &mut [Shape], bytes: &[u8]) -> Option<Quiet> {
+    others.iter_mut().find_map(|other| {
+        let quiet = other.skim(bytes)?;
+        std::mem::swap(usual, other);
+        Some(quiet)
+    })
+}
+
 impl Shape {
-    #[inline]
+    // In the loop over a frame's events, which keeps what it needs in registers.
+    #[inline(always)]
     fn skim(&self, bytes: &[u8]) -> Option<Quiet> {
-        if self.bytes.is_empty() {
+        if self.literals.is_empty() {
             return None;
         }
-        let (mut at, mut known, mut text, mut sequence) = (0, 0, self.text, None);
+        let (mut rest, mut literals) = (bytes, &*self.literals);
+        let (mut text, mut next_sequence) = (self.text, 0);
         for hole in self.holes.get(..self.count)? {
-            let literal = self.bytes.get(known..hole.start)?;
-            let rest = bytes.get(at..)?.strip_prefix(literal)?;
+            let (literal, after) = literals.split_at_checked(hole.lead)?;
+            literals = after;
+            rest = rest.strip_prefix(literal)?;
             let length = match hole.filling {
                 Filling::Padding => contents(rest)?,
                 Filling::Text => {
@@ -152,51 +203,73 @@ impl Shape {
                 }
                 Filling::Sequence => {
                     let (number, length) = whole_number(rest)?;
-                    sequence = Some(number);
+                    // Of at most 15 digits.
+                    next_sequence = number + 1;
                     length
                 }
             };
-            at += literal.len() + length;
-            known = hole.end;
+            rest = rest.get(length..)?;
         }
-        let literal = self.bytes.get(known..)?;
-        bytes.get(at..)?.strip_prefix(literal)?;
+        rest = rest.strip_prefix(literals)?;
         Some(Quiet {
-            length: at + literal.len(),
+            length: bytes.len() - rest.len(),
             text,
-            sequence,
+            next_sequence,
         })
     }
 
     fn learn(&mut self, block: &[u8], format: Format, facts: &AnswerFacts, scratch: &mut Scratch) {
-        self.bytes.clear();
+        self.literals.clear();
         self.count = 0;
         let Some((start, payload)) = single_payload(block) else {
             return;
         };
+        let mut places = Places::default();
         let found = match format {
-            Format::Chat => self.find_chunk_holes(payload, scratch),
-            Format::Responses => self.find_event_holes(payload, scratch),
+            Format::Chat => places.find_chunk_holes(payload, scratch),
+            Format::Responses => places.find_event_holes(payload, scratch),
             Format::Any | Format::Media => return,
         };
         if found.is_err() {
             return;
         }
-        let mut text = 0;
-        for hole in self.holes.get_mut(..self.count).unwrap_or_default() {
-            if hole.filling == Filling::Text {
-                text += (hole.end - hole.start) as u64;
+        self.literals.reserve(block.len());
+        let (mut text, mut known) = (facts.text, 0);
+        let found = places.found.iter().take(places.count);
+        for (hole, (place, filling)) in self.holes.iter_mut().zip(found) {
+            let (from, to) = (start + place.start, start + place.end);
+            // Both hold by the way in which places are found: in order, and inside the block.
+            let Some(literal) = block.get(known..from) else {
+                return self.literals.clear();
+            };
+            if *filling == Filling::Text {
+                let Some(others) = text.checked_sub((to - from) as u64) else {
+                    return self.literals.clear();
+                };
+                text = others;
             }
-            hole.start += start;
-            hole.end += start;
+            *hole = Hole {
+                lead: literal.len(),
+                filling: *filling,
+            };
+            self.literals.extend_from_slice(literal);
+            known = to;
         }
-        let Some(text) = facts.text.checked_sub(text) else {
-            return;
-        };
         self.text = text;
-        self.bytes.extend_from_slice(block);
+        self.count = places.count;
+        self.literals
+            .extend_from_slice(block.get(known..).unwrap_or_default());
     }
+}
 
+/// Where the holes of a block are to be, in bytes from its payload's start, in order.
+#[derive(Default)]
+struct Places {
+    found: [(Range<usize>, Filling); HOLES],
+    count: usize,
+}
+
+impl Places {
     fn find_event_holes(&mut self, payload: &[u8], scratch: &mut Scratch) -> Result<()> {
         let mut reader = Reader::new(payload, scratch)?;
         reader.object(|r, key| match key {
@@ -267,14 +340,10 @@ impl Shape {
     }
 
     fn push(&mut self, place: Range<usize>, filling: Filling) -> Result<()> {
-        let Some(hole) = self.holes.get_mut(self.count) else {
+        let Some(hole) = self.found.get_mut(self.count) else {
             return Err(WireError::new("more holes than a shape may have"));
         };
-        *hole = Hole {
-            start: place.start,
-            end: place.end,
-            filling,
-        };
+        *hole = (place, filling);
         self.count += 1;
         Ok(())
     }
@@ -328,7 +397,25 @@ fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// The length of a string's contents: as far as the closing quote, if they are well formed.
+#[inline]
 fn contents(bytes: &[u8]) -> Option<usize> {
+    // Most tokens are short and plain: nothing before the first mark is anything but a plain byte.
+    if let Some(eight) = bytes.first_chunk() {
+        let eight = u64::from_le_bytes(*eight);
+        let marks = stops_or_not_ascii(eight);
+        if marks != 0 {
+            let at = (marks.trailing_zeros() / 8) as usize;
+            if bytes.get(at) == Some(&b'"') {
+                return Some(at);
+            }
+        }
+    }
+    contents_on(bytes)
+}
+
+/// As [`contents`], of any length and with anything in it.
+#[inline(never)]
+fn contents_on(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     // The bits that tell a byte outside ASCII, until one was seen.
     let mut high = HIGH;
@@ -367,13 +454,24 @@ const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
 /// Marks, by its highest bit, at least the first byte that is a quote, a backslash or a control character. A borrow
 /// can mark bytes above a marked one too; bytes outside ASCII are never marked.
 const fn special(eight: u64) -> u64 {
+    stops(eight) & !eight & HIGH
+}
+
+/// As [`special`], but marks every byte outside ASCII.
+const fn stops_or_not_ascii(eight: u64) -> u64 {
+    (stops(eight) | eight) & HIGH
+}
+
+/// The highest bits that a quote, a backslash or a control character leaves, and those of other bytes that aren't ASCII.
+///
+/// With its second bit turned, a byte is below 0x21 if and only if it is below 0x20 or is a quote (0x22): turned, these
+/// are each other, and the quote becomes 0x20, the space 0x22. Of two ASCII bytes a difference has its highest bit set
+/// if and only if it is below zero, and only then is there a borrow from the byte above.
+const fn stops(eight: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let quote = eight ^ (ONES * b'"' as u64);
-    let backslash = eight ^ (ONES * b'\\' as u64);
-    let control = eight.wrapping_sub(ONES * 0x20) & !eight;
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & HIGH
+    let quote_or_control = (eight ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+    let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    quote_or_control | backslash
 }
 
 /// The length of the escape that these bytes begin with, both halves of a surrogate pair included.

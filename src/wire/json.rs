@@ -988,12 +988,14 @@ fn is_plain_ascii(block: &[u8; BLOCK]) -> bool {
 
 /// The high bits of a word's bytes that are a quote, a backslash or a control character. Right up to the lowest of
 /// them; a borrow can make a byte above it look special.
+///
+/// With its second bit turned, an ASCII byte is below 0x21 if and only if it is a control character or a quote: turned,
+/// control characters are each other, the quote is 0x20 and the space 0x22.
 #[inline]
 const fn special(word: u64) -> u64 {
-    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let quote_or_control = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
     let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let control = word.wrapping_sub(ONES * 0x20);
-    (quote | backslash | control) & !word & HIGH
+    (quote_or_control | backslash) & !word & HIGH
 }
 
 #[inline(never)]

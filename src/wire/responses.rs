@@ -36,9 +36,10 @@ impl Items {
         self.sequence
     }
 
-    /// An event bears this number.
-    pub(crate) fn numbered(&mut self, number: u64) {
-        self.sequence = self.sequence.max(number.saturating_add(1));
+    /// The stream's next event has this number, unless a higher one is known.
+    #[inline]
+    pub(crate) fn goes_on_with(&mut self, number: u64) {
+        self.sequence = self.sequence.max(number);
     }
 
     /// The terminal event was read.
@@ -92,7 +93,7 @@ impl Items {
             }
             "sequence_number" if r.kind()? == Kind::Number => {
                 if let Some(number) = r.unsigned()? {
-                    self.numbered(number);
+                    self.goes_on_with(number.saturating_add(1));
                 }
                 Ok(())
             }
