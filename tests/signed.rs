@@ -313,6 +313,16 @@ fn no_changed_byte_changes_the_rules() {
 }
 
 #[test]
+fn no_prefix_of_a_signed_policy_loads() {
+    let text = envelope_of("3").to_string();
+    for end in 0..text.len() {
+        let prefix = text.get(..end).unwrap();
+        assert!(Policy::loader().trust(trust()).from_json(prefix).is_err());
+        assert!(Policy::loader().trust(trust()).from_yaml(prefix).is_err());
+    }
+}
+
+#[test]
 fn a_trust_file_is_read_strictly() {
     let read = |text: &str| {
         Trust::from_yaml(text)
