@@ -104,7 +104,7 @@ pub struct Decision<'a> {
     pub mode: Mode,
     /// Whose policy decided.
     pub agent: &'a str,
-    /// The id by which Sekuire knows the policy's agent, where the policy states one.
+    /// The id by which Sekuire knows the policy's agent, where it is known.
     pub sekuire_id: Option<&'a str>,
     /// Which of its source's policies decided, counted from 1.
     pub policy_version: u64,

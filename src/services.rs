@@ -14,6 +14,8 @@ const KNOWN: &[(&str, &[&str])] = &[
             "*.openai.azure.com",
             "*.services.ai.azure.com",
             "*.cognitiveservices.azure.com",
+            // Its regions.
+            "*.api.cognitive.microsoft.com",
         ],
     ),
     ("anthropic", &["api.anthropic.com"]),

@@ -1024,6 +1024,81 @@ mod refusals {
     }
 
     #[test]
+    fn a_line_break_that_only_some_readers_see_is_refused() {
+        for (line_break, shown) in [
+            ("\u{85}", "\\u{85}"),
+            ("\u{2028}", "\\u{2028}"),
+            ("\u{2029}", "\\u{2029}"),
+            ("\r", "\\u{d}"),
+        ] {
+            // To an editor the second entry is the end of a comment.
+            let text = format!(
+                "models:\n  allowed_models:\n    - gpt-4o # only{line_break}    - 'gpt*'\n"
+            );
+            assert_eq!(
+                refused(&text),
+                format!(
+                    "line 3, column 20: has a line break that not every reader sees: `{shown}`\n  \
+                     help: end lines with a line feed; write the character as an escape where it is meant"
+                )
+            );
+        }
+        assert!(Policy::from_yaml("models:\r\n  blocked_models: [a]\r\n").is_ok());
+    }
+
+    #[test]
+    fn forms_that_are_not_sekuires_own_are_refused_key_by_key() {
+        assert_eq!(
+            refused(
+                "Version: '2024-12-02'
+Statement: [{Sid: a, Effect: Allow, Action: ['tool:bash:execute'], Resource: ['https://a/*']}]
+ResourceLimits: {tokens: 5}
+RequireApproval: [a]
+AuditLog: true
+"
+            ),
+            "line 1, column 1: Version: belongs to another form of policy, not read here
+  help: remove it: it belongs to the statements
+line 2, column 1: Statement: belongs to another form of policy, not read here
+  help: write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`
+line 3, column 1: ResourceLimits: belongs to another form of policy, not read here
+  help: write requests and tokens under `rate_limits`; nothing else is limited here
+line 4, column 1: RequireApproval: belongs to another form of policy, not read here
+  help: remove it, or block the tools: nobody is asked for approval here
+line 5, column 1: AuditLog: belongs to another form of policy, not read here
+  help: remove it: every decision is logged"
+        );
+        assert_eq!(
+            refused(
+                "permissions:
+  model: {allowed_models: [a], max_temperature: 1}
+  tools: {enforce_whitelist: true, blocked_patterns: [b], timeout_seconds: 3}
+  network: {allow: [a], block: [b], default_deny: true}
+  content: {blocked_input_patterns: [x]}
+"
+            ),
+            "line 2, column 11: permissions.model.allowed_models: belongs to another form of policy, not read here
+  help: write `allowed_models` under `agent.models`
+line 2, column 32: permissions.model.max_temperature: belongs to another form of policy, not read here
+  help: remove it: parameters of a call are not judged here
+line 3, column 11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here
+  help: write `allowed_tools` under `agent.toolsets`
+line 3, column 36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here
+  help: write `blocked_tools` under `agent.toolsets`
+line 3, column 59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here
+  help: remove it: parameters of a call are not judged here
+line 4, column 13: permissions.network.allow: belongs to another form of policy, not read here
+  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path
+line 4, column 25: permissions.network.block: belongs to another form of policy, not read here
+  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path
+line 4, column 37: permissions.network.default_deny: belongs to another form of policy, not read here
+  help: remove it: `permissions.network.allowed_domains` refuses everything else already
+line 5, column 13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here
+  help: remove it: what messages say is not judged here"
+        );
+    }
+
+    #[test]
     fn the_id_that_sekuire_gave_an_agent_is_kept() {
         for (text, id) in [
             (
@@ -1387,6 +1462,27 @@ mod json {
     }
 
     #[test]
+    fn a_mapping_is_no_number() {
+        let text = r#"{"rate_limits":{"per_agent":{"requests_per_minute":{"$serde_json::private::Number":"5"}}}}"#;
+        assert_eq!(
+            refused_json(text),
+            "line 1, column 52: rate_limits.per_agent.requests_per_minute: must be a whole number, not a mapping"
+        );
+    }
+
+    #[test]
+    fn no_prefix_is_a_policy() {
+        let text = r#"{"agent": {"models": {"allowed_models": ["gpt-4o"], "blocked_models": ["o1"]}},
+"toolsets": {"blocked_tools": ["rm*"]}, "rate_limits": {"per_agent": {"requests_per_minute": 10}}}"#;
+        assert!(Policy::from_json(text).is_ok());
+        for end in 0..text.len() {
+            let prefix = text.get(..end).unwrap();
+            assert!(Policy::from_json(prefix).is_err(), "{prefix}");
+            assert!(Policy::from_yaml(prefix).is_err(), "{prefix}");
+        }
+    }
+
+    #[test]
     fn what_is_not_json_is_refused_in_place() {
         for (text, expected) in [
             (
@@ -1518,7 +1614,7 @@ mod hostile {
     use super::*;
 
     /// Generous, as the checks run unoptimised on busy machines.
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(4);
 
     fn refused_soon(text: &str) -> String {
         let start = Instant::now();
@@ -1559,6 +1655,62 @@ mod hostile {
         );
         assert!(refused_soon("&a [*a]").contains("anchors and aliases"));
         assert!(refused_soon("{\"a\":&a [b],\"c\":*a}").contains("anchors and aliases"));
+    }
+
+    /// Half a second and 16 MiB, whatever the file. The time is generous here, as the checks run unoptimised on busy machines.
+    #[test]
+    fn no_file_costs_much() {
+        let stars = "*a".repeat(120);
+        let long = |count: usize, end: &str| format!("'{stars}{end}*', ").repeat(count);
+        let many = |count: usize, entry: &dyn Fn(usize) -> String| {
+            (0..count).map(entry).collect::<String>()
+        };
+        let bomb = |indent: &str| {
+            let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+            for level in 1..9 {
+                let before = format!("{indent}*a{}", level - 1);
+                text += &format!("a{level}: &a{level} [{}]\n", vec![before; 9].join(","));
+            }
+            text
+        };
+        for text in [
+            bomb(""),
+            bomb(" "),
+            "[".repeat(200_000),
+            "x".repeat(256 * 1024),
+            format!("models: {{allowed_models: [{}]}}", "a, ".repeat(19_000)),
+            format!("models: {{allowed_models: [{}]}}", "4, ".repeat(15_000)),
+            format!("models: {{allowed_models: [{}]}}", long(310, "")),
+            format!(
+                "models: {{allowed_models: [{}], blocked_models: [{}]}}",
+                long(300, ""),
+                long(300, "b")
+            ),
+            format!("{{{}}}", many(9_000, &|number| format!("k{number}: 1, "))),
+            format!(
+                "permissions: {{api: {{allowed_services: [{}]}}}}",
+                many(100, &|_| format!(
+                    "{{service_name: a, endpoints: [{}]}}, ",
+                    many(90, &|number| format!("e{number}, "))
+                ))
+            ),
+            format!(
+                "rate_limits: {{per_model: {{{}}}}}",
+                many(2_500, &|number| format!(
+                    "m{number}: {{requests_per_minute: 1}}, "
+                ))
+            ),
+        ] {
+            let started = Instant::now();
+            let cost = allocation_counter::measure(|| drop(Policy::from_yaml(&text)));
+            let start = text.get(..40).unwrap();
+            assert!(started.elapsed() < SOON, "{start} {:?}", started.elapsed());
+            assert!(
+                cost.bytes_max < 16 * 1024 * 1024,
+                "{start} {}",
+                cost.bytes_max
+            );
+        }
     }
 
     #[test]

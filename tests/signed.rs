@@ -313,6 +313,16 @@ fn no_changed_byte_changes_the_rules() {
 }
 
 #[test]
+fn no_prefix_of_a_signed_policy_loads() {
+    let text = envelope_of("3").to_string();
+    for end in 0..text.len() {
+        let prefix = text.get(..end).unwrap();
+        assert!(Policy::loader().trust(trust()).from_json(prefix).is_err());
+        assert!(Policy::loader().trust(trust()).from_yaml(prefix).is_err());
+    }
+}
+
+#[test]
 fn a_trust_file_is_read_strictly() {
     let read = |text: &str| {
         Trust::from_yaml(text)
@@ -345,4 +355,112 @@ fn a_trust_file_is_read_strictly() {
     }
     let twice = trust().key("key_1", PUBLIC).unwrap_err();
     assert_eq!(twice.to_string(), "keys.key_1: given twice");
+}
+
+/// A policy in a folder of its own, with these files beside it.
+fn in_folder(policy: &str, files: &[(&str, &str)]) -> Policy {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    std::fs::write(folder.path().join("sekuire.yml"), policy).unwrap();
+    Policy::from_path(folder.path().join("sekuire.yml")).unwrap()
+}
+
+fn warnings(policy: &Policy) -> Vec<String> {
+    let warnings = policy.warnings().iter();
+    let placed = warnings.map(|notice| {
+        let (line, column) = (notice.line().unwrap(), notice.column().unwrap());
+        format!("{line}:{column}: {notice}")
+    });
+    placed.collect()
+}
+
+const IDENTITY: &str = "models: {blocked_models: [a]}
+identity:
+  model: gpt-4o
+  system_prompt_path: ./prompt.md
+  tools_path: tools.json
+";
+
+/// Of `gpt-4o`, `hello` and `[]`, as Sekuire's vectors have it.
+const HELLO: &str = "fa70f9f2f6f05c7fa9bedd2143b1c9e2086539a38a15fa664a6c27d0f31a6be1";
+
+#[test]
+fn an_agents_id_is_computed_from_the_files_that_the_policy_names() {
+    let files = [("prompt.md", "  hello\n"), ("tools.json", " [ ]\n")];
+    let policy = in_folder(IDENTITY, &files);
+    assert_eq!(policy.sekuire_id(), Some(HELLO));
+    assert!(policy.warnings().is_empty());
+
+    let right = format!("{IDENTITY}  sekuire_id: {HELLO}\n");
+    assert!(in_folder(&right, &files).warnings().is_empty());
+    let wrong = format!("{IDENTITY}project: {{sekuire_id: a1}}\n");
+    let policy = in_folder(&wrong, &files);
+    assert_eq!(policy.sekuire_id(), Some(HELLO));
+    assert_eq!(
+        warnings(&policy),
+        [format!(
+            "6:11: project.sekuire_id: is `a1`, but the model and files under `identity` make `{HELLO}`, which is told instead"
+        )]
+    );
+
+    // Text names no folder, and what the caller says counts.
+    assert_eq!(Policy::from_yaml(IDENTITY).unwrap().sekuire_id(), None);
+    assert_eq!(Policy::from_yaml(&wrong).unwrap().sekuire_id(), Some("a1"));
+    let given = Policy::loader().sekuire_id("b2").from_yaml(&wrong).unwrap();
+    assert_eq!(given.sekuire_id(), Some("b2"));
+}
+
+#[test]
+fn a_file_that_can_not_be_hashed_is_a_remark_and_no_more() {
+    let large = "x".repeat(256 * 1024 + 1);
+    let not = "the agent's id is not computed";
+    for (policy, files, expected) in [
+        (
+            IDENTITY.to_owned(),
+            &[("tools.json", "[]")][..],
+            format!(
+                "4:3: identity.system_prompt_path: `./prompt.md`: there is no such file: {not}"
+            ),
+        ),
+        (
+            IDENTITY.to_owned(),
+            &[("prompt.md", "hello")],
+            format!("5:3: identity.tools_path: `tools.json`: there is no such file: {not}"),
+        ),
+        (
+            IDENTITY.to_owned(),
+            &[("prompt.md", "hello"), ("tools.json", "{\"a\":1,\"a\":2}")],
+            format!("5:3: identity.tools_path: `tools.json`: has a key given twice: {not}"),
+        ),
+        (
+            IDENTITY.to_owned(),
+            &[("prompt.md", &*large), ("tools.json", "[]")],
+            format!("4:3: identity.system_prompt_path: `./prompt.md`: larger than 256 KiB: {not}"),
+        ),
+        (
+            IDENTITY.replace("./prompt.md", "."),
+            &[("tools.json", "[]")],
+            format!("4:3: identity.system_prompt_path: `.`: not a regular file: {not}"),
+        ),
+        (
+            IDENTITY.replace("./prompt.md", "../prompt.md"),
+            &[("tools.json", "[]")],
+            format!(
+                "4:3: identity.system_prompt_path: `../prompt.md` leads out of the policy's folder and is not read: {not}"
+            ),
+        ),
+        (
+            IDENTITY.replace("tools.json", "/etc/hostname"),
+            &[("prompt.md", "hello")],
+            format!(
+                "5:3: identity.tools_path: `/etc/hostname` leads out of the policy's folder and is not read: {not}"
+            ),
+        ),
+    ] {
+        let policy = in_folder(&format!("{policy}  sekuire_id: a1\n"), files);
+        assert_eq!(policy.sekuire_id(), Some("a1"));
+        assert_eq!(warnings(&policy), [expected]);
+    }
 }

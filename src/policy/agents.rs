@@ -13,7 +13,7 @@ pub(super) struct Agent<'a> {
     pub(super) name: String,
     pub(super) lists: NameSections<'a>,
     /// The id that the file says Sekuire gave it.
-    pub(super) sekuire_id: Option<&'a str>,
+    pub(super) sekuire_id: Option<(Spot, &'a str)>,
     /// The path given for its `tools.json`.
     pub(super) tools_file: Option<&'a str>,
     /// Models that the file says it uses.
@@ -151,11 +151,11 @@ pub(super) fn agent<'a>(
 }
 
 /// An id as Sekuire writes them; templates leave it empty.
-pub(super) fn id<'a>(field: &Field<'a>) -> Option<&'a str> {
+pub(super) fn id<'a>(field: &Field<'a>) -> Option<(Spot, &'a str)> {
     let plain = |id: &&str| {
         (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    field.node.text().filter(plain)
+    Some((field.spot(), field.node.text().filter(plain)?))
 }
 
 /// Bytes of an id; a hash has 64.

@@ -137,14 +137,16 @@ pub(super) fn endpoint_covers(entry: &NamePattern, other: &NamePattern) -> bool 
 impl ApiService {
     /// Whether whatever `other` allows is allowed by this one entry too.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let endpoints = match (&self.endpoints, &other.endpoints) {
+        if !self.name.covers(&other.name) {
+            return false;
+        }
+        match (&self.endpoints, &other.endpoints) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(own), Some(others)) => others
                 .iter()
                 .all(|other| own.iter().any(|entry| endpoint_covers(entry, other))),
-        };
-        endpoints && self.name.covers(&other.name)
+        }
     }
 
     /// The service's name, as in `openai`.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use super::agents::{self, NameSections, ToolEntries};
 use super::document::{self, Format, Node, Value};
 use super::error::{Draft, shown};
+#[cfg(feature = "signed")]
+use super::identity::MadeOf;
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader};
 use super::rules::NameMatch;
@@ -22,6 +24,9 @@ pub(super) struct Rules {
     pub(super) inner: Inner,
     tool_entries: ToolEntries,
     tools_file: String,
+    /// What the agent's id is made of, if the file names it.
+    #[cfg(feature = "signed")]
+    pub(super) made_of: Option<MadeOf>,
 }
 
 /// Tools by category, and where that was read.
@@ -155,6 +160,8 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     let mut uses = Vec::new();
     let mut tools_file = None;
     let mut sekuire_id = None;
+    #[cfg(feature = "signed")]
+    let mut made_of = None;
     for entry in reader.mapping(&content)? {
         match entry.key {
             "agent" | "agents" => {
@@ -192,6 +199,10 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
                     if key == "identity" {
                         let path = entry.below("tools_path");
                         tools_file = path.and_then(|path| path.node.text());
+                        #[cfg(feature = "signed")]
+                        {
+                            made_of = MadeOf::read(&entry);
+                        }
                     }
                 }
                 None => reader.unknown(
@@ -221,11 +232,17 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     if listed.len() < 2 {
         sections::warn_of_unused_limits(reader, &models, &limits);
     }
+    let stated = agent.sekuire_id.or(sekuire_id);
+    // Of several agents nobody knows which one it is about.
+    #[cfg(feature = "signed")]
+    let made_of = made_of
+        .filter(|_| listed.len() < 2)
+        .map(|made_of| made_of.stated(stated.clone()));
     let tools_file = agent.tools_file.or(tools_file).unwrap_or("tools.json");
     governed.then(|| Rules {
         inner: Inner {
             agent: agent.name,
-            sekuire_id: agent.sekuire_id.or(sekuire_id).map(str::to_owned),
+            sekuire_id: stated.map(|(_, id)| id.to_owned()),
             agents: listed,
             models,
             tools,
@@ -242,6 +259,8 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
         },
         tool_entries,
         tools_file: tools_file.to_owned(),
+        #[cfg(feature = "signed")]
+        made_of,
     })
 }
 

@@ -62,6 +62,9 @@ const STATEMENTS: Foreign = Foreign::Key(
     "write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
 );
 
+const NOT_JUDGED: Foreign = Foreign::Key("remove it: parameters of a call are not judged here");
+const CONTENT: Foreign = Foreign::Key("remove it: what messages say is not judged here");
+
 const FOREIGN: &[(&str, Foreign)] = &[
     ("models.allowed", ALLOWED_MODELS),
     ("models.blocked", BLOCKED_MODELS),
@@ -103,7 +106,13 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("permissions.tools.blocked_tools", BLOCKED_TOOLS),
     ("permissions.tools.blocked_patterns", BLOCKED_TOOLS),
     ("permissions.tools.enforce_whitelist", ALLOWED_TOOLS),
+    ("permissions.model.max_temperature", NOT_JUDGED),
+    ("permissions.model.max_tokens", NOT_JUDGED),
+    ("permissions.tools.timeout_seconds", NOT_JUDGED),
     ("permissions.content", Foreign::Section),
+    ("permissions.content.blocked_input_patterns", CONTENT),
+    ("permissions.content.blocked_output_patterns", CONTENT),
+    ("permissions.content.max_response_length", CONTENT),
     ("rate_limits.requests", Foreign::Section),
     ("rate_limits.tokens", Foreign::Section),
     ("rate_limits.requests_per_minute", REQUESTS_PER_MINUTE),
@@ -118,11 +127,23 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("policy.network", Foreign::Section),
     ("policy.network.deny_all_other", DENY_BY_DEFAULT),
     ("policy.rate_limits", Foreign::Section),
-    ("Version", STATEMENTS),
+    (
+        "Version",
+        Foreign::Key("remove it: it belongs to the statements"),
+    ),
     ("Statement", STATEMENTS),
-    ("ResourceLimits", STATEMENTS),
-    ("RequireApproval", STATEMENTS),
-    ("AuditLog", STATEMENTS),
+    (
+        "ResourceLimits",
+        Foreign::Key("write requests and tokens under `rate_limits`; nothing else is limited here"),
+    ),
+    (
+        "RequireApproval",
+        Foreign::Key("remove it, or block the tools: nobody is asked for approval here"),
+    ),
+    (
+        "AuditLog",
+        Foreign::Key("remove it: every decision is logged"),
+    ),
 ];
 
 #[cfg(test)]

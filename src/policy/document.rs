@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess,
@@ -353,13 +354,37 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
+/// Whether numbers arrive in that way. Where they don't, a file that writes such a map means a map.
+static ARBITRARY_PRECISION: LazyLock<bool> = LazyLock::new(|| {
+    struct IsMap;
+    impl<'de> Visitor<'de> for IsMap {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(true)
+        }
+    }
+    // Read as a number it is of the wrong type for this visitor.
+    serde_json::Deserializer::from_str("0.5")
+        .deserialize_any(IsMap)
+        .unwrap_or(false)
+});
+
 /// With serde_json's `arbitrary_precision` feature, which any crate in the build
 /// can turn on for all, numbers arrive as a map of this one key.
 fn json_number(format: Format, map: &[(Node, Node)]) -> Option<Value> {
     let [(key, value)] = map else {
         return None;
     };
-    if format != Format::Json || key.text() != Some("$serde_json::private::Number") {
+    if format != Format::Json
+        || key.text() != Some("$serde_json::private::Number")
+        || !*ARBITRARY_PRECISION
+    {
         return None;
     }
     let digits = value.text()?;

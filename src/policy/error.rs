@@ -258,7 +258,7 @@ const MAX_PROBLEMS: usize = 50;
 
 /// How much text is read again to find places, in bytes. A file of the usual
 /// size gets a place for every problem, a hostile one costs no more than this.
-const MAX_REREAD: usize = 512 * 1024;
+const MAX_REREAD: usize = 256 * 1024;
 
 /// The longest value repeated in a message, in characters.
 const MAX_SHOWN: usize = 128;

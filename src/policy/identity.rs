@@ -1,10 +1,18 @@
 //! The id that Sekuire gives an agent: a hash of what it is made of.
 
+use std::error::Error;
+use std::io;
+use std::path::{Component, Path};
+
 use serde::de::IgnoredAny;
 
+use super::Notice;
 use super::canonical::canonical;
+use super::compile::Rules;
 use super::document::{self, Format};
-use super::error::{Draft, PolicyError};
+use super::error::{Draft, PolicyError, shown};
+use super::loader;
+use super::reader::{Field, Spot};
 
 /// The id by which Sekuire knows an agent of this model, system prompt and tools: 64 hexadecimal digits, the same for
 /// the same agent on every machine.
@@ -35,6 +43,95 @@ pub fn sekuire_id(model: &str, system_prompt: &str, tools: &str) -> Result<Strin
     Ok(hash(&format!(
         "model:{model}|prompt:{prompt}|tools:{tools}"
     )))
+}
+
+/// What a policy says its agent's id is made of: `identity`, with the paths of the prompt and of the tools.
+#[derive(Clone, Debug)]
+pub(super) struct MadeOf {
+    model: String,
+    prompt: (Spot, String),
+    tools: (Spot, String),
+    stated: Option<(Spot, String)>,
+}
+
+impl MadeOf {
+    /// `None` unless all three are named.
+    pub(super) fn read(identity: &Field<'_>) -> Option<Self> {
+        let named = |key: &str| {
+            let field = identity.below(key)?;
+            let text = field.node.text().filter(|text| !text.is_empty())?;
+            Some((field.spot(), text.to_owned()))
+        };
+        Some(Self {
+            model: named("model")?.1,
+            prompt: named("system_prompt_path")?,
+            tools: named("tools_path")?,
+            stated: None,
+        })
+    }
+
+    /// With the id that the file states beside it.
+    pub(super) fn stated(self, stated: Option<(Spot, &str)>) -> Self {
+        Self {
+            stated: stated.map(|(spot, id)| (spot, id.to_owned())),
+            ..self
+        }
+    }
+
+    fn id(&self, folder: &Path) -> Result<String, Notice> {
+        let prompt = text_of(folder, &self.prompt)?;
+        let tools = text_of(folder, &self.tools)?;
+        sekuire_id(&self.model, &prompt, &tools).map_err(|error| not_computed(&self.tools, &error))
+    }
+}
+
+impl Rules {
+    /// Computes the agent's id from the files beside the policy. They are no rules, so that one that can't be read is
+    /// worth a remark and no more.
+    pub(super) fn identify(&mut self, folder: &Path) {
+        let Some(made_of) = self.made_of.take() else {
+            return;
+        };
+        match made_of.id(folder) {
+            Ok(id) => {
+                if let Some((spot, stated)) = made_of.stated
+                    && stated != id
+                {
+                    let stated = shown(&stated);
+                    let message = format!(
+                        "is `{stated}`, but the model and files under `identity` make `{id}`, which is told instead"
+                    );
+                    self.inner.warnings.push(spot.notice(message));
+                }
+                self.inner.sekuire_id = Some(id);
+            }
+            Err(notice) => self.inner.warnings.push(notice),
+        }
+    }
+}
+
+/// Reads a file that is named from the policy's folder and lies in it.
+fn text_of(folder: &Path, named @ (spot, path): &(Spot, String)) -> Result<String, Notice> {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(path).components().all(inside) {
+        let path = shown(path);
+        let message = format!(
+            "`{path}` leads out of the policy's folder and is not read: the agent's id is not computed"
+        );
+        return Err(spot.notice(message));
+    }
+    loader::read(&folder.join(path)).map_err(|error| not_computed(named, &error))
+}
+
+fn not_computed((spot, path): &(Spot, String), error: &PolicyError) -> Notice {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    let why = match (source.map(io::Error::kind), error.problems()) {
+        (Some(io::ErrorKind::NotFound), _) => "there is no such file",
+        (_, [problem, ..]) => problem.message(),
+        (_, []) => "it can't be read",
+    };
+    let path = shown(path);
+    spot.notice(format!("`{path}`: {why}: the agent's id is not computed"))
 }
 
 /// BLAKE3, in hexadecimal digits.

@@ -35,7 +35,7 @@ pub struct PolicyLoader {
 }
 
 impl PolicyLoader {
-    /// The id by which Sekuire knows the agent, in place of what the file says. Told with every decision.
+    /// The id by which Sekuire knows the agent, in place of what the file says or names. Told with every decision.
     ///
     /// ```
     /// use tower_sekuire::Policy;
@@ -162,6 +162,11 @@ impl PolicyLoader {
         rules.inner.translated = translated;
         if self.sekuire_id.is_some() {
             rules.inner.sekuire_id.clone_from(&self.sekuire_id);
+        } else {
+            #[cfg(feature = "signed")]
+            if let Some(folder) = folder {
+                rules.identify(folder);
+            }
         }
         #[cfg(feature = "signed")]
         if let Some(envelope) = envelope {

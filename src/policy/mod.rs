@@ -133,9 +133,13 @@ impl Policy {
         Self::loader().from_yaml(text)
     }
 
-    /// The id by which Sekuire knows the agent: as the file states it (`sekuire_id` of the agent, of `identity` or of
-    /// `project`), or as [`PolicyLoader::sekuire_id`] gave it. It is told with every decision and decides nothing. Whether it
-    /// is right isn't looked at; the function `sekuire_id` (feature `signed`) computes it.
+    /// The id by which Sekuire knows the agent. It is told with every decision and decides nothing.
+    ///
+    /// It is what [`PolicyLoader::sekuire_id`] gave. Without that, with feature `signed` and a policy read from a file
+    /// that names `model`, `system_prompt_path` and `tools_path` under `identity`, it is computed from them when the
+    /// policy loads; the paths are from the policy's folder, and a file outside of it isn't read. Else it is what the
+    /// file states: `sekuire_id` of the agent, of `identity` or of `project`. [`warnings`](Self::warnings) tell when a
+    /// stated one is another than the computed one, and why one couldn't be computed.
     #[must_use]
     pub fn sekuire_id(&self) -> Option<&str> {
         self.inner.sekuire_id.as_deref()

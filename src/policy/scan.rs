@@ -3,12 +3,28 @@
 use std::collections::HashSet;
 
 use super::document::{MAX_NODES, line_and_column, too_many};
-use super::error::Draft;
+use super::error::{Draft, shown};
 
 /// Refuses what the YAML parser would read at a cost out of proportion to the
 /// file, or differently from other parsers.
 pub(super) fn scan(text: &str) -> Result<(), Draft> {
     let bytes = text.as_bytes();
+    // Older readers of YAML begin a new line there, newer ones and editors don't: what one takes for the end of a
+    // comment is a rule to another.
+    let hidden = text.char_indices().find(|(at, char)| match char {
+        '\r' => bytes.get(at + 1) != Some(&b'\n'),
+        '\u{85}' | '\u{2028}' | '\u{2029}' => true,
+        _ => false,
+    });
+    if let Some((at, char)) = hidden {
+        let message = format!(
+            "has a line break that not every reader sees: `{}`",
+            shown(&char.to_string())
+        );
+        return Err(Draft::new("", message)
+            .help("end lines with a line feed; write the character as an escape where it is meant")
+            .located(line_and_column(text, at)));
+    }
     let mut separators = 0_usize;
     let mut anchors = HashSet::new();
     let mut aliases = Vec::new();

@@ -210,6 +210,13 @@ fn api(reader: &mut Reader, field: &Field<'_>) -> ApiRules {
 /// Remarks on services that another entry allows already. Several entries for one service add up, so that one without
 /// `endpoints` makes those of the others worthless.
 fn warn_of_services(reader: &mut Reader, services: &[(Spot, ApiService)]) {
+    let endpoints = services
+        .iter()
+        .filter_map(|(_, entry)| entry.endpoints.as_ref());
+    let names = endpoints.map(Vec::len).sum::<usize>() + services.len();
+    if names.saturating_mul(names) > MAX_COMPARED {
+        return;
+    }
     for_each_shadowed(services, ApiService::covers, |spot, entry, by| {
         let every = by.endpoints.is_none() && entry.endpoints.is_some();
         let message = match (by.name == entry.name, every) {
@@ -411,7 +418,7 @@ impl<P: Display> Lists<P> {
         }
         warn_of_shadows(reader, allowed, covers.allowed);
         warn_of_shadows(reader, &self.blocked, covers.blocked);
-        if allowed.len().saturating_mul(self.blocked.len()) > MAX_COMPARED {
+        if takes_long(allowed, &self.blocked) {
             return;
         }
         for (spot, entry) in allowed {
@@ -444,13 +451,20 @@ fn warn_of_shadows<P: Display>(
     });
 }
 
+/// Whether a file has longer lists than a person writes, so that comparing each with each would take noticeable time.
+fn takes_long<P: Display>(list: &[(Spot, P)], with: &[(Spot, P)]) -> bool {
+    let bytes: usize = list.iter().map(|(_, entry)| entry.to_string().len()).sum();
+    list.len().saturating_mul(with.len()) > MAX_COMPARED
+        || bytes.saturating_mul(with.len()) > MAX_COMPARED_BYTES
+}
+
 /// Of entries that match the same, all but the first are shadowed.
-fn for_each_shadowed<P>(
+fn for_each_shadowed<P: Display>(
     list: &[(Spot, P)],
     covers: impl Fn(&P, &P) -> bool,
     mut tell: impl FnMut(&Spot, &P, &P),
 ) {
-    if list.len().saturating_mul(list.len()) > MAX_COMPARED {
+    if takes_long(list, list) {
         return;
     }
     for (index, (spot, entry)) in list.iter().enumerate() {
@@ -561,3 +575,6 @@ const NOT_HERE: &str = "answers questions only, not enforced at the HTTP layer";
 /// The most pairs of entries compared for remarks; a file with longer lists was
 /// hardly written by hand.
 const MAX_COMPARED: usize = 100_000;
+
+/// The same, of the bytes that are gone through.
+const MAX_COMPARED_BYTES: usize = 3_000_000;
