@@ -9,10 +9,11 @@ use std::path::Path;
 
 use tower_sekuire::Policy;
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "docs/policy.md",
     "docs/gateway.md",
+    "docs/hosts.md",
     "docs/limits.md",
     "docs/surface.md",
 ];
