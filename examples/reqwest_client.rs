@@ -1,6 +1,6 @@
-//! A `reqwest::Client` under a policy, composed with tower's own utilities.
+//! A `reqwest::Client` under a policy.
 //!
-//! `cargo run --example reqwest_client`
+//! `cargo run --example reqwest_client --features reqwest`
 
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 #![expect(
@@ -11,7 +11,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceExt};
 use tower_sekuire::{BoxError, Policy, PolicyViolation, SekuireLayer};
 
 const POLICY: &str = concat!(
@@ -24,41 +24,31 @@ async fn main() -> Result<(), BoxError> {
     let provider = support::Provider::start().await?;
     let url = format!("http://{}/v1/chat/completions", provider.address());
 
-    // reqwest would follow a redirect below the layer, to an address that no rule was asked about.
-    let reqwest = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?;
-    // From the top: reqwest's request as an `http` one, the policy, and back again for the client.
-    let client = ServiceBuilder::new()
-        .filter(|request: reqwest::Request| http::Request::try_from(request))
-        .layer(SekuireLayer::new(Policy::from_path(POLICY)?))
-        .map_response(http::Response::<reqwest::Body>::from)
-        .filter(|request: http::Request<_>| reqwest::Request::try_from(request))
-        .service(reqwest.clone());
-
+    // Its redirects are off: reqwest would follow them below the layer, to an address that no rule was asked about.
+    let layer = SekuireLayer::new(Policy::from_path(POLICY)?);
+    let mut client = layer.reqwest_client(reqwest::Client::builder())?;
+    // The client inside makes requests; only the governed one sends them.
+    let builder = client.get_ref().clone();
     let ask = |model: &str, question: &str, stream: bool| {
         let messages = json!([{"role": "user", "content": question}]);
         let body = json!({"model": model, "messages": messages, "stream": stream});
-        reqwest.post(&url).json(&body).build()
+        builder.post(&url).json(&body).build()
     };
 
     let request = ask("gpt-4o-mini", "A word on rules, please.", false)?;
-    let response = client.clone().oneshot(request).await?;
-    let response = reqwest::Response::from(response.map(reqwest::Body::wrap));
-    let answer: Value = response.json().await?;
+    let answer: Value = client.ready().await?.call(request).await?.json().await?;
     println!(
         "gpt-4o-mini: {}",
         answer["choices"][0]["message"]["content"]
     );
 
     let request = ask("gpt-3.5-turbo", "A word on rules, please.", false)?;
-    let refused = client.clone().oneshot(request).await.err();
+    let refused = client.ready().await?.call(request).await.err();
     report("gpt-3.5-turbo", refused)?;
 
     // A stream that calls a forbidden tool ends with the violation inside reqwest's own error.
     let request = ask("gpt-4o-mini", "Please clean up the archive.", true)?;
-    let response = client.oneshot(request).await?;
-    let mut response = reqwest::Response::from(response.map(reqwest::Body::wrap));
+    let mut response = client.ready().await?.call(request).await?;
     let stopped = loop {
         match response.chunk().await {
             Ok(Some(events)) => print!("{}", String::from_utf8_lossy(&events)),

@@ -77,14 +77,16 @@
 //! | you have | use |
 //! |---|---|
 //! | a `tower` or hyper-util client | [`SekuireLayer`] around it; for a boxed body see [`SekuireService`] |
-//! | a `reqwest::Client` | [`SekuireLayer`] and two adapters of tower's, as in the README |
+//! | a `reqwest::Client` | `SekuireLayer::reqwest_client`, feature `reqwest` |
 //! | a `reqwest_middleware` client | the feature `reqwest-middleware` |
+//! | an async-openai client | `SekuireOpenAi`, feature `async-openai` |
 //! | an agent in another language, or one that you can't change | the `sekuire-gateway` binary, feature `gateway` |
 //! | a gateway of your own | [`SekuireLayer`] with [`Respond::OpenAi`] around its client |
 //! | no HTTP: a form, a test, a planner | [`PolicyEnforcer`] |
 //!
 //! Place the layer directly around the client: below retries, so that every attempt is judged and counted; above
-//! redirects, decompression and connectors, so that it sees what the agent gets.
+//! redirects, decompression and connectors, so that it sees what the agent gets. `docs/hosts.md` in the repository tells
+//! more of each.
 //!
 //! # What is enforced
 //!
@@ -158,6 +160,9 @@
 //!
 //! - **`gateway`**: the `sekuire-gateway` binary, with its command line, server and TLS client. A library
 //!   doesn't need it.
+//! - **`async-openai`**: `SekuireOpenAi`, the same decisions below an async-openai client, whose retries stand above.
+//! - **`reqwest`**: [`SekuireService`] takes reqwest's requests; `SekuireLayer::reqwest_client` makes a governed client that
+//!   follows no redirects.
 //! - **`reqwest-middleware`**: the same decisions as a middleware for `reqwest_middleware` clients, which aren't tower
 //!   services.
 //! - **`decompression`**: `SekuireLayer::decompressing`, for answers that arrive encoded although the layer asks for
@@ -203,6 +208,10 @@ pub use body::ResponseBody;
 pub use decompression::{Decoded, DecodedBody, DecodedFuture, DecompressingLayer};
 pub use enforcer::{LimitUsage, Mode, PolicyEnforcer, RateLimit};
 pub use future::{HttpResponse, ResponseFuture};
+#[cfg(feature = "async-openai")]
+pub use hosts::async_openai::SekuireOpenAi;
+#[cfg(feature = "reqwest")]
+pub use hosts::reqwest::ReqwestFuture;
 #[cfg(feature = "reqwest-middleware")]
 pub use hosts::reqwest_middleware::SekuireMiddleware;
 pub use kill_switch::{KillScope, KillSwitch};

@@ -34,6 +34,9 @@ pub enum Respond {
     ///
     /// The violation is also in the response's extensions.
     OpenAi,
+    /// As [`Error`](Self::Error) while the answer's head is not released, as [`OpenAi`](Self::OpenAi) in a stream that has
+    /// begun. For Rust clients that try again at a status of 429 and lose the sources of a body's errors.
+    OpenAiInStream,
 }
 
 fn seconds(wait: Duration) -> u64 {

@@ -54,6 +54,28 @@ impl<S> SekuireService<S> {
         &self.inner
     }
 
+    #[cfg(feature = "reqwest")]
+    pub(crate) const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service that was polled ready, in another form; its clone stays here and is polled before the next call.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn take_ready<T>(&mut self, form: impl FnOnce(S) -> T) -> SekuireService<T>
+    where
+        S: Clone,
+    {
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        SekuireService::new(form(ready), self.governor.clone())
+    }
+
+    #[cfg(feature = "async-openai")]
+    pub(crate) fn respond(mut self, respond: crate::Respond) -> Self {
+        Arc::make_mut(&mut self.governor).respond = respond;
+        self
+    }
+
     /// Takes the service below out of the policy.
     #[must_use]
     pub fn into_inner(self) -> S {

@@ -37,7 +37,7 @@ pub(crate) fn refuse<R>(
     respond: Respond,
 ) -> Result<Governed<R>, PolicyViolation> {
     match respond {
-        Respond::Error => Err(violation),
+        Respond::Error | Respond::OpenAiInStream => Err(violation),
         Respond::OpenAi => {
             Ok(respond::answer(violation).map(|body| ResponseBody::whole(body, None)))
         }
@@ -106,12 +106,23 @@ pub(crate) struct Receipt {
     pub(crate) collected: Collected,
 }
 
+/// Among an answer's extensions: why a host that brought it wants it refused.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "reqwest"),
+    expect(dead_code, reason = "only reqwest hides from where an answer comes")
+)]
+pub(crate) struct Astray(pub(crate) PolicyViolation);
+
 /// Judges an answer's head and decides how its body is to be read.
 pub(crate) fn receive<R>(
     answer: Response<R>,
     mut exchange: Box<Exchange>,
 ) -> Result<Received<R>, PolicyViolation> {
     let (mut head, body) = answer.into_parts();
+    if let Some(Astray(violation)) = head.extensions.remove::<Astray>() {
+        exchange.refuse_answer(violation)?;
+    }
     let kind = exchange.answer(&mut head)?;
     let body = if exchange.blocks() {
         match kind {

@@ -8,6 +8,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::hosts;
+
 /// The most characters of a foreign value that a violation repeats.
 const SHOWN_CHARS: usize = 128;
 
@@ -258,8 +260,8 @@ impl PolicyViolation {
         self.0.paid
     }
 
-    /// Finds a violation in an error's chain of sources, through hyper, reqwest, reqwest-middleware and
-    /// [`std::io::Error`].
+    /// Finds a violation in an error's chain of sources, through hyper, reqwest, reqwest-middleware, async-openai (with
+    /// the feature `async-openai`) and [`std::io::Error`].
     ///
     /// ```
     /// use tower_sekuire::{Policy, PolicyEnforcer, PolicyViolation};
@@ -286,6 +288,9 @@ impl PolicyViolation {
                 if let Some(found) = Self::find(inner) {
                     return Some(found);
                 }
+            }
+            if let Some(found) = hosts::kept(error).and_then(Self::find) {
+                return Some(found);
             }
             next = error.source();
         }

@@ -9,10 +9,11 @@ use std::path::Path;
 
 use tower_sekuire::Policy;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "docs/policy.md",
     "docs/gateway.md",
+    "docs/hosts.md",
     "docs/limits.md",
     "docs/observability.md",
     "docs/surface.md",

@@ -17,8 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 static BINARIES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     let mut features = Vec::new();
     for (name, is_on) in [
+        ("async-openai", cfg!(feature = "async-openai")),
         ("full", cfg!(feature = "full")),
         ("gateway", cfg!(feature = "gateway")),
+        ("reqwest", cfg!(feature = "reqwest")),
         ("reqwest-middleware", cfg!(feature = "reqwest-middleware")),
         ("signed", cfg!(feature = "signed")),
     ] {
@@ -190,12 +192,41 @@ async fn hyper_client_streams_what_is_allowed_and_is_refused_the_rest() {
     );
 }
 
+#[tokio::test]
+async fn tower_http_traces_refusals_and_keeps_its_order() {
+    assert_in_order(
+        &lines("tower_http", &[]).await,
+        &[
+            "gpt-4o-mini: 200 OK",
+            "data: [DONE]",
+            "trace: Error: [model_blocked] Model gpt-3.5-turbo is not allowed",
+            "gpt-3.5-turbo: [model_blocked] Model gpt-3.5-turbo is not allowed",
+        ],
+    );
+}
+
+#[cfg(feature = "async-openai")]
+#[tokio::test]
+async fn async_openai_tells_why_a_stream_was_cut_off() {
+    assert_eq!(
+        lines("async_openai", &[]).await,
+        [
+            "gpt-4o-mini: Few, clear, kept.",
+            "gpt-3.5-turbo: [model_blocked] Model gpt-3.5-turbo is not allowed",
+            "Removing old files.",
+            r#"stream: {"error":{"code":"tool_blocked","message":"Tool file_delete is blocked","param":"tools","type":"policy_violation"}}"#,
+        ]
+    );
+}
+
+#[cfg(feature = "reqwest")]
 const REQWEST: [&str; 3] = [
     r#"gpt-4o-mini: "Few, clear, kept.""#,
     "gpt-3.5-turbo: [model_blocked] Model gpt-3.5-turbo is not allowed",
     "stream: [tool_blocked] Tool file_delete is blocked",
 ];
 
+#[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn reqwest_client_finds_the_violation_in_errors_and_bodies() {
     let lines = lines("reqwest_client", &[]).await;
@@ -227,6 +258,23 @@ async fn gateway_embedded_answers_in_the_form_that_sdks_know() {
         ],
     );
     assert!(!lines.concat().contains("tool_calls"));
+}
+
+#[tokio::test]
+async fn gateway_tenants_holds_each_tenant_to_its_own_policy_and_limits() {
+    assert_eq!(
+        lines("gateway_tenants", &[]).await,
+        [
+            "writer gpt-4o: 200 OK answered",
+            "writer gpt-4o-mini: 403 Forbidden model_not_allowed",
+            "reviewer gpt-4o-mini: 200 OK answered",
+            "reviewer gpt-4o: 403 Forbidden model_not_allowed",
+            "writer gpt-4o: 200 OK answered",
+            "writer gpt-4o: 429 Too Many Requests rate_limit_exceeded",
+            "reviewer gpt-4o-mini: 200 OK answered",
+            "nobody gpt-4o: 401 Unauthorized invalid_api_key",
+        ]
+    );
 }
 
 /// What the adapter answers to these lines.

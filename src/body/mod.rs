@@ -29,7 +29,7 @@ pin_project! {
     ///
     /// An event stream is judged event by event: an allowed event leaves in the poll in which its last byte came, as the
     /// bytes that came; a forbidden tool call never leaves, the body ends with an error (or, with
-    /// [`Respond::OpenAi`], with an error event) and the server's body is dropped at once. A JSON answer was judged
+    /// [`Respond::OpenAi`] and [`Respond::OpenAiInStream`], with an error event) and the server's body is dropped at once. A JSON answer was judged
     /// before its head was released and is delivered whole. Trailers are kept.
     ///
     /// Holds at most the event whose end has not come, up to the cap on events. Dropping the body at any time
@@ -412,7 +412,7 @@ impl Stream {
         self.gate.discard();
         match self.exchange.governor().respond {
             Respond::Error => Last::Failed(violation.into()),
-            Respond::OpenAi => {
+            Respond::OpenAi | Respond::OpenAiInStream => {
                 let sequence = self.gate.next_sequence();
                 self.gate
                     .push_out(respond::event(&violation, self.exchange.format(), sequence));

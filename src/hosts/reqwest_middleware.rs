@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Extensions, request};
-use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
+use reqwest::{Body, Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tracing::Instrument;
 
@@ -18,16 +18,17 @@ use crate::body::collect::{Collected, Uncollected};
 use crate::enforcer::PolicyEnforcer;
 use crate::exchange::Exchange;
 use crate::governor::{Begin, Governor};
+use crate::hosts::reqwest::{received, released};
 use crate::kill_switch::Leash;
 use crate::layer::SekuireLayer;
 use crate::steps::{self, Admitted, Governed, Received, Stop};
-use crate::violation::{PolicyViolation, Rule, Seen};
+use crate::violation::PolicyViolation;
 
 /// Governs every call of a reqwest-middleware client by a policy, as [`SekuireLayer`] governs a tower service: the
 /// same decisions, and one count with the layer that it was made from.
 ///
-/// Add it **last**, so that it is the nearest to the client: what a middleware below it changes is not judged, and a
-/// retry below it is not counted. Build the client with [`redirect::Policy::none`](reqwest::redirect::Policy::none):
+/// Add it **last**, so that it is the nearest to the client: what a middleware below it changes is not judged. A retry above
+/// it makes attempts that are each judged and counted, and a limit ends them; one below it is not seen. Build the client with [`redirect::Policy::none`](reqwest::redirect::Policy::none):
 /// reqwest follows redirects below every middleware, where no policy sees the new address. (The answer to an
 /// inspected call that was redirected is refused, but the request has been there by then.) The client's default
 /// headers are added below, too, and are not judged.
@@ -122,7 +123,7 @@ impl Middleware for SekuireMiddleware {
                 .map_err(|violation| Error::middleware(Refused(violation))),
             Stop::Failed(error) => Err(error),
         })?;
-        with_url(answer, url)
+        Ok(released(answer, url))
     }
 }
 
@@ -151,7 +152,7 @@ async fn pass(
     let answer = answer.map_err(Stop::Failed)?;
     let url = answer.url().clone();
     let answer = http::Response::from(answer).map(ResponseBody::pass);
-    with_url(held(Some(leash), answer), url).map_err(Stop::Failed)
+    Ok(released(held(Some(leash), answer), url))
 }
 
 /// An answer whose body a switch may end.
@@ -204,10 +205,7 @@ async fn govern(
             return Err(Stop::Failed(error));
         }
     };
-    if answer.url().origin() != asked.origin() || answer.url().path() != asked.path() {
-        exchange.refuse_answer(redirected())?;
-    }
-    match steps::receive(answer.into(), exchange)? {
+    match steps::receive(received(&asked, answer), exchange)? {
         Received::Release(answer) => Ok(held(leash, answer)),
         Received::Collect(body, mut receipt) => {
             let collecting = collect(&mut receipt.collected, body);
@@ -234,27 +232,6 @@ async fn collect(
             Uncollected::OverCap => Uncollected::OverCap,
             Uncollected::Failed(error) => Uncollected::Failed(error.into()),
         })
-}
-
-fn redirected() -> PolicyViolation {
-    PolicyViolation::new(
-        Rule::ResponseUnreadable,
-        Seen::Response,
-        "the answer comes from another address than was asked, past the policy",
-    )
-    .with_help("let the client follow no redirects: `reqwest::redirect::Policy::none()`")
-}
-
-/// reqwest keeps an answer's URL beside its head, and `http` has no place for it but an extension.
-fn with_url(governed: Governed<Body>, url: Url) -> Result<Response> {
-    let (mut head, body) = governed.into_parts();
-    let (bearer, ()) = http::Response::builder()
-        .url(url)
-        .body(())
-        .map_err(Error::middleware)?
-        .into_parts();
-    head.extensions.extend(bearer.extensions);
-    Ok(http::Response::from_parts(head, Body::wrap(body)).into())
 }
 
 /// Stands around the violation because reqwest-middleware's error is transparent: it tells the source of the error

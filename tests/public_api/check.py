@@ -17,7 +17,7 @@ ALWAYS |= {"pin_project_lite"}
 # What a feature's own items may name besides, by the module of `src` that they are in.
 BY_FILE = {
     "src/decompression.rs": {"tower_http"},
-    "src/hosts/async_openai.rs": {"async_openai", "reqwest", "tower_service"},
+    "src/hosts/async_openai.rs": {"async_openai", "reqwest"},
     "src/hosts/reqwest.rs": {"reqwest"},
     "src/hosts/reqwest_middleware.rs": {"reqwest", "reqwest_middleware", "async_trait"},
 }
