@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use reqwest::redirect;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use tokio::net::TcpListener;
 use tower_sekuire::{
     KillScope, KillSwitch, Policy, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule, Seen,
@@ -57,6 +57,7 @@ enum Answer {
     Events(&'static [&'static str]),
     /// Redirects once, to an allowed document.
     Redirect,
+    Busy,
 }
 
 impl Server {
@@ -101,6 +102,10 @@ fn reply(answer: Answer, path: &str) -> Response<BoxBody<Bytes, Infallible>> {
             .status(StatusCode::TEMPORARY_REDIRECT)
             .header(header::LOCATION, "/elsewhere")
             .body(Full::default().boxed()),
+        Answer::Busy => response
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(r#"{"error":{"message":"busy"}}"#).boxed()),
         Answer::Document | Answer::Redirect => response
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(DOCUMENT).boxed()),
@@ -307,6 +312,67 @@ async fn a_redirect_does_not_lead_past_the_policy() {
             .unwrap_err();
         assert_eq!(violation(&error).rule(), Rule::ResponseUnreadable);
     }
+}
+
+/// Tries again at a busy server, so many times in all.
+struct RetryTimes(usize);
+
+#[async_trait::async_trait]
+impl Middleware for RetryTimes {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        for _ in 1..self.0 {
+            let again = request.try_clone().unwrap();
+            let answer = next.clone().run(again, extensions).await?;
+            if !answer.status().is_server_error() {
+                return Ok(answer);
+            }
+        }
+        next.run(request, extensions).await
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_of_a_retry_above_is_counted_and_the_limit_ends_it() {
+    let server = Server::start(Answer::Busy).await;
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with(RetryTimes(5))
+        .with(SekuireMiddleware::from(layer()))
+        .build();
+    let sent = post(&client, &server.url(), REQUEST).send().await;
+    assert_eq!(
+        violation(&sent.unwrap_err()).rule(),
+        Rule::RateLimitExceeded
+    );
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn attempts_of_a_retry_below_are_not_counted() {
+    let server = Server::start(Answer::Busy).await;
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with(SekuireMiddleware::from(layer()))
+        .with(RetryTimes(5))
+        .build();
+    let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(server.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn a_stream_can_end_in_an_event_where_requests_fail_with_an_error() {
+    let server = Server::start(Answer::Events(&[FIRST_EVENT, FORBIDDEN_EVENT])).await;
+    let client = governed(layer().respond(Respond::OpenAiInStream).into());
+    let request = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
+    let sent = post(&client, &server.url(), request).send().await;
+    assert_eq!(violation(&sent.unwrap_err()).rule(), Rule::ModelBlocked);
+    let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("\"code\":\"tool_blocked\""), "{text}");
 }
 
 #[tokio::test]
