@@ -235,6 +235,12 @@ impl Exchange {
     }
 
     pub(crate) fn set_boundary(&mut self, head: &request::Parts) {
+        // Only then was the content type judged to be no form.
+        if let Some(endpoint) = &self.endpoint
+            && matches!(endpoint.request, Request::Json(_))
+        {
+            return;
+        }
         self.boundary = form_boundary(&head.headers).map(str::to_owned);
     }
 

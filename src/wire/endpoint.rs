@@ -438,6 +438,9 @@ fn strip_base<'p>(base: &str, path: &'p str) -> Option<(Option<&'p str>, &'p str
 }
 
 fn matches(row: &str, path: &str) -> bool {
+    if row == path {
+        return true;
+    }
     let mut segments = path.split('/');
     let all = row.split('/').all(|expected| {
         segments

@@ -400,23 +400,23 @@ fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
 #[inline]
 fn contents(bytes: &[u8]) -> Option<usize> {
     // Most tokens are short and plain: nothing before the first mark is anything but a plain byte.
-    if let Some(eight) = bytes.first_chunk() {
-        let eight = u64::from_le_bytes(*eight);
-        let marks = stops_or_not_ascii(eight);
-        if marks != 0 {
-            let at = (marks.trailing_zeros() / 8) as usize;
-            if bytes.get(at) == Some(&b'"') {
-                return Some(at);
-            }
-        }
+    let Some(eight) = bytes.first_chunk() else {
+        return contents_on(bytes, 0);
+    };
+    let marks = stops_or_not_ascii(u64::from_le_bytes(*eight));
+    if marks == 0 {
+        return contents_on(bytes, 8);
     }
-    contents_on(bytes)
+    let at = (marks.trailing_zeros() / 8) as usize;
+    if bytes.get(at) == Some(&b'"') {
+        return Some(at);
+    }
+    contents_on(bytes, at)
 }
 
-/// As [`contents`], of any length and with anything in it.
+/// As [`contents`], of any length and with anything in it, but that the first `at` bytes are plain ASCII.
 #[inline(never)]
-fn contents_on(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+fn contents_on(bytes: &[u8], mut at: usize) -> Option<usize> {
     // The bits that tell a byte outside ASCII, until one was seen.
     let mut high = HIGH;
     loop {
