@@ -108,10 +108,6 @@ pub(crate) struct Receipt {
 
 /// Among an answer's extensions: why a host that brought it wants it refused.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(feature = "reqwest"),
-    expect(dead_code, reason = "only reqwest hides from where an answer comes")
-)]
 pub(crate) struct Astray(pub(crate) PolicyViolation);
 
 /// Judges an answer's head and decides how its body is to be read.
