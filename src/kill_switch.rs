@@ -48,7 +48,10 @@ impl fmt::Display for KillScope {
 /// A JSON answer that was judged and handed over is delivered. A body that nobody polls keeps its connection until somebody does, but
 /// no more of it leaves.
 ///
-/// It costs each poll of a call one atomic load, and each call that has to wait one allocation.
+/// A call that passes unread and is stopped under way fails like the others, but no decision is told of its end, as none is of
+/// any such call's.
+///
+/// It costs each poll of a call one atomic load, each call one allocation, and each that has to wait another.
 ///
 /// ```
 /// # use bytes::Bytes;

@@ -4,6 +4,7 @@
 //! status says since when and why.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,8 +89,8 @@ impl PolicyFile {
     /// As [`Policy::from_path`]; the condition of [`accept`](Self::accept) is not asked.
     pub fn load(&mut self) -> Result<Policy, PolicyError> {
         let text = policy::read(&self.path)?;
-        let policy = self.loader.clone().read_from(&self.path, &text)?;
-        self.loaded = Some(Print::of(&text, policy.tools_file()));
+        let (policy, print) = read_whole(&self.loader, &self.path, &text)?;
+        self.loaded = Some(print);
         Ok(policy)
     }
 
@@ -189,8 +190,8 @@ struct Watched {
     live: LivePolicy,
     /// Nobody wants it any more.
     ended: Arc<AtomicBool>,
-    /// What was refused last, so that it is told once.
-    refused: Option<(Option<Print>, String)>,
+    /// Why something was refused last, so that it is told once.
+    refused: Option<String>,
 }
 
 impl Watched {
@@ -228,7 +229,7 @@ impl Watched {
         let policy = self.live.current();
         let text = match policy::read(&self.file.path) {
             Ok(text) => text,
-            Err(error) => return self.refuse(None, error.to_string()),
+            Err(error) => return self.refuse(error.to_string()),
         };
         let print = Print::of(&text, policy.policy().tools_file());
         if self.file.loaded.as_ref() == Some(&print) {
@@ -238,19 +239,18 @@ impl Watched {
             }
             return;
         }
-        let known = self.refused.as_ref().and_then(|(print, _)| print.as_ref());
-        if known != Some(&print) {
-            let _ = self.load(&text);
-        }
+        // Also one that was refused before: what is wrong may have been in a file beside it.
+        let _ = self.load(&text);
     }
 
     fn reload(&mut self) -> Result<u64, String> {
+        // Whoever asks is told again.
+        self.refused = None;
         match policy::read(&self.file.path) {
             Ok(text) => self.load(&text),
             Err(error) => {
                 let reason = error.to_string();
-                self.refused = None;
-                self.refuse(None, reason.clone());
+                self.refuse(reason.clone());
                 Err(reason)
             }
         }
@@ -260,18 +260,18 @@ impl Watched {
         let file = &self.file;
         let in_force = self.live.current();
         let loader = file.loader.clone().succeeding(in_force.policy());
-        let loaded = loader
-            .read_from(&file.path, text)
-            .map_err(|error| error.to_string());
-        let accepted = loaded.and_then(|policy| {
-            let accept = file.accept.as_ref();
-            let accepted = accept.map_or(Ok(()), |accept| accept(&policy));
-            accepted.map_err(|reason| reason.to_string())?;
-            Ok(policy)
+        let loaded = read_whole(&loader, &file.path, text).map_err(|error| error.to_string());
+        let accepted = loaded.and_then(|(policy, print)| {
+            if let Some(accept) = &file.accept {
+                // The thread goes on watching, whatever the caller's own code does.
+                let accepted = catch_unwind(AssertUnwindSafe(|| accept(&policy)));
+                let accepted = accepted.unwrap_or_else(|_| Err("the condition panicked".into()));
+                accepted.map_err(|reason| reason.to_string())?;
+            }
+            Ok((policy, print))
         });
         match accepted {
-            Ok(policy) => {
-                let print = Print::of(text, policy.tools_file());
+            Ok((policy, print)) => {
                 for notice in policy.warnings() {
                     tracing::warn!(target: "tower_sekuire", "{notice}");
                 }
@@ -282,24 +282,43 @@ impl Watched {
                 Ok(version)
             }
             Err(reason) => {
-                let print = Print::of(text, in_force.policy().tools_file());
-                self.refused = None;
-                self.refuse(Some(print), reason.clone());
+                self.refuse(reason.clone());
                 Err(reason)
             }
         }
     }
 
-    fn refuse(&mut self, print: Option<Print>, reason: String) {
-        let refused = (print, reason);
-        if self.refused.as_ref() == Some(&refused) {
+    fn refuse(&mut self, reason: String) {
+        if self.refused.as_ref() == Some(&reason) {
             return;
         }
         let version = self.live.current().version();
-        tracing::warn!(target: "tower_sekuire", version, "the policy file is refused, and the policy in force stays: {}", refused.1);
-        self.live.refused(refused.1.clone());
-        self.refused = Some(refused);
+        tracing::warn!(target: "tower_sekuire", version, "the policy file is refused, and the policy in force stays: {reason}");
+        self.live.refused(reason.clone());
+        self.refused = Some(reason);
     }
+}
+
+/// The policy that `text` is, with what was read for it. Tools that changed meanwhile are taken for not read, so that the next
+/// look reads them again.
+fn read_whole(
+    loader: &PolicyLoader,
+    path: &Path,
+    text: &str,
+) -> Result<(Policy, Print), PolicyError> {
+    let policy = loader.clone().read_from(path, text)?;
+    let Some(tools) = policy.tools_file() else {
+        return Ok((policy, Print::of(text, None)));
+    };
+    // Only now is it known which file they are in.
+    let before = Print::of(text, Some(tools));
+    let policy = loader.clone().read_from(path, text)?;
+    let after = Print::of(text, policy.tools_file());
+    let print = match before == after {
+        true => after,
+        false => Print::of(text, None),
+    };
+    Ok((policy, print))
 }
 
 /// The system's notices of a file's folder, for as long as what is returned is kept.

@@ -208,6 +208,47 @@ fn a_condition_keeps_what_doesn_t_meet_it_out() {
 }
 
 #[test]
+fn a_refusal_ends_when_what_is_beside_the_policy_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sekuire.yml");
+    let tools = folder.path().join("tools.json");
+    write(&path, &text(0));
+    write(&tools, "not json");
+    let (live, _watch) = watched(&path);
+    write(&path, "agent: { toolsets: { allowed_tools: ['files:*'] } }");
+    wait_for("the refusal", || live.status().failures() == 1);
+    write(&tools, r#"[{"name": "read_file", "category": "files"}]"#);
+    wait_for("the mended tools", || live.status().version() == 2);
+    let layer = SekuireLayer::from_source(live.clone());
+    assert!(layer.enforcer().enforce_tool("read_file").is_ok());
+    // And a change of them alone is one.
+    write(&tools, r#"[{"name": "write_file", "category": "files"}]"#);
+    wait_for("other tools", || live.status().version() == 3);
+    assert!(layer.enforcer().enforce_tool("read_file").is_err());
+}
+
+#[test]
+fn a_condition_that_panics_refuses_and_the_file_stays_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sekuire.yml");
+    write(&path, &text(0));
+    let mut file = PolicyFile::new(&path, Policy::loader());
+    let live = LivePolicy::new(PolicyEnforcer::new(file.load().unwrap()));
+    let watch = file
+        .accept(|policy| {
+            assert!(!policy.limits().is_empty(), "a condition of one's own");
+            Ok(())
+        })
+        .on_request(&live)
+        .unwrap();
+    write(&path, "agent: { models: { allowed_models: [m0] } }");
+    let error = watch.reload().unwrap_err();
+    assert_eq!(error.to_string(), "the condition panicked");
+    write(&path, &text(1));
+    assert_eq!(watch.reload().unwrap(), 2);
+}
+
+#[test]
 fn counters_survive_and_the_thread_ends_with_its_watch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sekuire.yml");

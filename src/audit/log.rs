@@ -23,7 +23,7 @@ const CAPACITY: usize = 8 << 20;
 /// An audit log: each decision is a line of JSON, added to a file.
 ///
 /// Give its [`record`](Self::record) to [`SekuireLayer::on_decision`](crate::SekuireLayer::on_decision). It never
-/// waits for the file: a thread of its own writes. While that can't keep up, up to 8 MiB of lines wait; further ones
+/// waits for the file: a thread of its own writes. While that can't keep up, up to 8 MiB of lines wait beside those that are being written; further ones
 /// are dropped, [counted](Self::dropped), and the log tells how many are missing as soon as it can be written again. A
 /// file that was moved or removed is opened anew under its name, as tools that rotate logs expect. Clones are one log.
 ///

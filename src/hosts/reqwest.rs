@@ -225,7 +225,9 @@ where
 /// An answer as the policy reads it, with what it has no place for: the URL, and whether that is another than was asked.
 pub(crate) fn received(asked: &Url, answer: Response) -> http::Response<Body> {
     let from = answer.url().clone();
-    let astray = from.origin() != asked.origin() || from.path() != asked.path();
+    let astray = from.origin() != asked.origin()
+        || from.path() != asked.path()
+        || from.query() != asked.query();
     let mut answer = http::Response::<Body>::from(answer);
     answer.extensions_mut().extend(bearing(from));
     if astray {

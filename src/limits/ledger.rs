@@ -422,7 +422,10 @@ impl Ledger {
             .governing(&ticket.call, own, shared)
             .filter(|(limit, _)| limit.spec.unit == Unit::Tokens)
             .filter_map(|(limit, counter)| {
-                let room = counter.window.room(now, counter.reserved);
+                // Never beyond this ledger's own maximum, even where a ledger that succeeded it has raised the
+                // window's: what is given back is clamped to it.
+                let own = limit.spec.max.saturating_sub(ticket.estimate);
+                let room = counter.window.room(now, counter.reserved).min(own);
                 granted = granted.min(room);
                 (room == 0).then(|| Exceeded::new(limit, counter.wait_for(now, 1)))
             });

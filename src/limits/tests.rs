@@ -392,6 +392,37 @@ fn tokens(max: u64) -> Ledger {
 }
 
 #[test]
+fn what_a_call_extends_under_a_raised_limit_is_given_back() {
+    for (estimate, more) in [(4_096, 256), (60, 256), (0, 1)] {
+        let old = tokens(100);
+        let call = Call {
+            agent: "a".into(),
+            models: [].into(),
+        };
+        let mut ticket = old.admit(Duration::ZERO, &call, estimate).unwrap();
+        let raised = LimitSpec {
+            scope: Scope::Global,
+            unit: Unit::Tokens,
+            window: Duration::from_secs(60),
+            max: 1_000,
+        };
+        let new = old.succeeded(vec![raised], &[Some(0)]);
+        for _ in 0..3 {
+            let _ = old.extend(Duration::ZERO, &mut ticket, more);
+        }
+        let usage = &new.usage(Duration::ZERO, &"a".into())[0];
+        assert!(usage.reserved <= 100, "a call is held to its own limit");
+        old.settle(Duration::ZERO, ticket, 7).unwrap();
+        let usage = &new.usage(Duration::ZERO, &"a".into())[0];
+        assert_eq!(
+            (usage.used, usage.reserved),
+            (7, 0),
+            "{estimate} and {more}"
+        );
+    }
+}
+
+#[test]
 fn a_thousand_concurrent_reservations_never_exceed_the_budget() {
     let ledger = tokens(1_000);
     let spent = AtomicUsize::new(0);
