@@ -25,7 +25,7 @@ use crate::respond;
 use crate::span;
 use crate::violation::{PolicyViolation, Rule, Seen};
 use crate::wire::answer::{self, AnswerFacts, Item, Usage};
-use crate::wire::endpoint::{Class, Endpoint, Format, Request};
+use crate::wire::endpoint::{Answer, Class, Endpoint, Format, Request};
 use crate::wire::error::WireError;
 use crate::wire::event::EventReader;
 use crate::wire::json::Scratch;
@@ -44,31 +44,6 @@ const MAX_TOLD_TOOLS: usize = 64;
 
 /// What says of a body that it is as it was, which one that was written into isn't.
 const BODY_DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
-
-/// What to do with an answer, judged by its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// Collect it whole and show it to [`Exchange::document`].
-    Document,
-    /// As `Document`, for text that is no JSON.
-    Prose,
-    /// Feed it to an event reader.
-    Stream,
-    /// Sound or pictures: nothing that could be read as a call.
-    Data,
-}
-
-impl Answer {
-    /// The stable name of its form.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Document => "document",
-            Self::Prose => "text",
-            Self::Stream => "stream",
-            Self::Data => "data",
-        }
-    }
-}
 
 /// A request that may leave, unless a store says no.
 #[derive(Default)]
@@ -1007,7 +982,7 @@ impl Exchange {
             verdict == Verdict::NotInspected && !std::mem::replace(&mut self.unread_counted, true);
         let ended = end.map(|end| Ended {
             end,
-            form: self.form.map_or("none", Answer::as_str),
+            form: self.form,
             duration,
             charged: self.charged,
             estimated: self.is_estimated(),

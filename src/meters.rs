@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::audit::{End, Phase, Verdict};
 use crate::enforcer::Mode;
 use crate::violation::Rule;
-use crate::wire::endpoint::Class;
+use crate::wire::endpoint::{Answer, Class};
 
 #[cfg(not(feature = "metrics"))]
 pub(crate) use off::{HeldBytes, Meters, Moment, Sampler, lines_dropped};
@@ -48,7 +48,8 @@ pub(crate) struct Counted {
 )]
 pub(crate) struct Ended {
     pub(crate) end: End,
-    pub(crate) form: &'static str,
+    /// `None` when no answer's head was seen.
+    pub(crate) form: Option<Answer>,
     pub(crate) duration: Duration,
     pub(crate) charged: u64,
     pub(crate) estimated: bool,

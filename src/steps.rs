@@ -9,10 +9,11 @@ use http::{Response, request, response};
 use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
 use crate::enforcer::Asking;
-use crate::exchange::{Answer, Exchange};
+use crate::exchange::Exchange;
 use crate::limits::{Lease, StoreRefusal};
 use crate::respond::{self, Respond};
 use crate::violation::PolicyViolation;
+use crate::wire::endpoint::Answer;
 
 /// An answer that may be handed to the client.
 pub(crate) type Governed<R> = Response<ResponseBody<R>>;

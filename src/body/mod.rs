@@ -13,11 +13,12 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::BoxError;
-use crate::exchange::{Answer, Exchange};
+use crate::exchange::Exchange;
 use crate::kill_switch::Leash;
 use crate::meters::{Holds, Part, Sampler};
 use crate::respond::{self, Respond};
 use crate::violation::PolicyViolation;
+use crate::wire::endpoint::Answer;
 use gate::Gate;
 
 /// Frames that bring nothing to release are taken in without pause up to this many; then the task yields, so that a

@@ -1,15 +1,16 @@
 //! Counts through the `metrics` facade.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{Counted, Ended, Holds, Part};
-use crate::enforcer::PolicyEnforcer;
-use crate::wire::endpoint::Class;
+use crate::audit::{End, Phase, Verdict};
+use crate::enforcer::{Mode, PolicyEnforcer};
+use crate::violation::Rule;
+use crate::wire::endpoint::{Answer, Class};
 
 const REQUESTS: &str = "sekuire_requests_total";
 const DECISIONS: &str = "sekuire_decisions_total";
@@ -68,19 +69,45 @@ pub fn describe_metrics() {
 #[derive(Clone)]
 pub(crate) struct Meters(Arc<Made>);
 
+const CLASSES: usize = Class::Denied as usize + 2;
+const PHASES: usize = Phase::End as usize + 1;
+const VERDICTS: usize = Verdict::NotInspected as usize + 1;
+const RULES: usize = Rule::ResponseUnreadable as usize + 2;
+const MODES: usize = Mode::Audit as usize + 1;
+const FORMS: usize = Answer::Data as usize + 2;
+const ENDS: usize = End::Dropped as usize + 1;
+
+/// A place for each series: what a label may say is known, so that none has to be looked for by its labels.
 struct Made {
     agent: Arc<str>,
-    counters: Known<Counter>,
-    gauges: Known<Gauge>,
-    histograms: Known<Histogram>,
+    requests: Family<Counter, CLASSES>,
+    decisions: Family<Counter, { PHASES * VERDICTS * RULES * MODES }>,
+    not_inspected: Family<Counter, CLASSES>,
+    estimated: Family<Counter, CLASSES>,
+    usage_missing: Family<Counter, CLASSES>,
+    tokens: Family<Counter, 2>,
+    charged: Family<Counter, 2>,
+    held: Family<Gauge, 3>,
+    durations: Family<Histogram, { FORMS * ENDS }>,
+    inspections: Family<Histogram, 3>,
 }
 
-/// A label besides the agent.
-type Pair = (&'static str, &'static str);
-type Id = (&'static str, [Pair; 4]);
-type Known<T> = RwLock<HashMap<Id, T>>;
+/// The series of one metric that were needed so far.
+struct Family<T, const N: usize>([OnceLock<T>; N]);
 
-const NONE: Pair = ("", "");
+impl<T, const N: usize> Family<T, N> {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| OnceLock::new()))
+    }
+
+    /// Uses a series, which is made unless it is known. Making it costs its labels' memory, using it costs none.
+    fn with<R>(&self, at: usize, make: impl FnOnce() -> T, used: impl FnOnce(&T) -> R) -> R {
+        match self.0.get(at) {
+            Some(cell) => used(cell.get_or_init(make)),
+            None => used(&make()),
+        }
+    }
+}
 
 impl fmt::Debug for Meters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,129 +115,142 @@ impl fmt::Debug for Meters {
     }
 }
 
-/// Uses what is known under this id, or makes it. Making it costs its labels' memory, using it costs none.
-fn with<T>(known: &Known<T>, id: Id, make: impl FnOnce() -> T, used: impl FnOnce(&T)) {
-    if let Some(found) = known
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&id)
-    {
-        return used(found);
-    }
-    let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
-    used(known.entry(id).or_insert_with(make));
-}
-
 impl Meters {
     pub(crate) fn new(agent: &Arc<str>) -> Self {
         Self(Arc::new(Made {
             agent: Arc::clone(agent),
-            counters: Known::default(),
-            gauges: Known::default(),
-            histograms: Known::default(),
+            requests: Family::new(),
+            decisions: Family::new(),
+            not_inspected: Family::new(),
+            estimated: Family::new(),
+            usage_missing: Family::new(),
+            tokens: Family::new(),
+            charged: Family::new(),
+            held: Family::new(),
+            durations: Family::new(),
+            inspections: Family::new(),
         }))
     }
 
-    fn labels(&self, (_, pairs): Id) -> Vec<Label> {
+    /// The agent, and what else a series says of itself.
+    fn labels<const N: usize>(&self, pairs: [(&'static str, &'static str); N]) -> Vec<Label> {
         let agent = Label::new("agent", Arc::clone(&self.0.agent));
-        let pairs = pairs.into_iter().filter(|pair| *pair != NONE);
         let others = pairs.map(|(key, value)| Label::from_static_parts(key, value));
         std::iter::once(agent).chain(others).collect()
     }
 
-    fn count(&self, name: &'static str, pairs: [Pair; 4], by: u64) {
-        let id = (name, pairs);
-        with(
-            &self.0.counters,
-            id,
-            || metrics::counter!(name, self.labels(id)),
-            |counter| counter.increment(by),
-        );
+    fn count<const N: usize, const L: usize>(
+        &self,
+        (name, family): (&'static str, &Family<Counter, N>),
+        at: usize,
+        labels: impl FnOnce() -> [(&'static str, &'static str); L],
+        by: u64,
+    ) {
+        let make = || metrics::counter!(name, self.labels(labels()));
+        family.with(at, make, |counter| counter.increment(by));
     }
 
-    fn time(&self, name: &'static str, pairs: [Pair; 4], time: Duration) {
-        let id = (name, pairs);
-        with(
-            &self.0.histograms,
-            id,
-            || metrics::histogram!(name, self.labels(id)),
-            |histogram| histogram.record(time.as_secs_f64()),
-        );
+    fn time<const N: usize, const L: usize>(
+        &self,
+        (name, family): (&'static str, &Family<Histogram, N>),
+        at: usize,
+        labels: impl FnOnce() -> [(&'static str, &'static str); L],
+        time: Duration,
+    ) {
+        let make = || metrics::histogram!(name, self.labels(labels()));
+        family.with(at, make, |histogram| histogram.record(time.as_secs_f64()));
+    }
+
+    /// Counts by what the endpoint does.
+    fn by_class(&self, of: (&'static str, &Family<Counter, CLASSES>), class: Option<Class>) {
+        let at = class.map_or(0, |class| class as usize + 1);
+        self.count(of, at, || [("endpoint", name_of(class))], 1);
     }
 
     pub(crate) fn request(&self, class: Option<Class>) {
-        let endpoint = ("endpoint", name_of(class));
-        self.count(REQUESTS, [endpoint, NONE, NONE, NONE], 1);
+        self.by_class((REQUESTS, &self.0.requests), class);
     }
 
     pub(crate) fn decided(&self, counted: &Counted) {
-        let labels = [
-            ("phase", counted.phase.as_str()),
-            ("verdict", counted.verdict.as_str()),
-            ("rule", counted.rule.map_or("none", |rule| rule.as_str())),
-            ("mode", counted.mode.as_str()),
-        ];
-        self.count(DECISIONS, labels, 1);
-        let endpoint = [("endpoint", name_of(counted.class)), NONE, NONE, NONE];
+        let Counted {
+            phase,
+            verdict,
+            rule,
+            mode,
+            class,
+            ..
+        } = *counted;
+        let rule_at = rule.map_or(0, |rule| rule as usize + 1);
+        let at = ((rule_at * PHASES + phase as usize) * VERDICTS + verdict as usize) * MODES
+            + mode as usize;
+        let labels = || {
+            [
+                ("phase", phase.as_str()),
+                ("verdict", verdict.as_str()),
+                ("rule", rule.map_or("none", |rule| rule.as_str())),
+                ("mode", mode.as_str()),
+            ]
+        };
+        self.count((DECISIONS, &self.0.decisions), at, labels, 1);
         if counted.unread {
-            self.count(NOT_INSPECTED, endpoint, 1);
+            self.by_class((NOT_INSPECTED, &self.0.not_inspected), class);
         }
         if let Some(ended) = &counted.ended {
-            self.ended(ended, endpoint);
+            self.ended(ended, class);
         }
     }
 
-    fn ended(&self, ended: &Ended, endpoint: [Pair; 4]) {
-        let labels = [
-            ("form", ended.form),
-            ("end", ended.end.as_str()),
-            NONE,
-            NONE,
-        ];
-        self.time(DURATION, labels, ended.duration);
-        for (direction, tokens) in [("input", ended.input), ("output", ended.output)] {
+    fn ended(&self, ended: &Ended, class: Option<Class>) {
+        let (form, end) = (ended.form, ended.end);
+        let at = form.map_or(0, |form| form as usize + 1) * ENDS + end as usize;
+        let labels = || [("form", name_of_form(form)), ("end", end.as_str())];
+        self.time((DURATION, &self.0.durations), at, labels, ended.duration);
+        for (at, direction, tokens) in [(0, "input", ended.input), (1, "output", ended.output)] {
             if let Some(tokens) = tokens {
-                let labels = [("direction", direction), NONE, NONE, NONE];
-                self.count(TOKENS, labels, tokens);
+                let labels = || [("direction", direction)];
+                self.count((TOKENS, &self.0.tokens), at, labels, tokens);
             }
         }
         if ended.charged > 0 {
             let source = if ended.estimated { "estimate" } else { "usage" };
-            let labels = [("source", source), NONE, NONE, NONE];
-            self.count(CHARGED, labels, ended.charged);
+            let at = usize::from(ended.estimated);
+            let labels = || [("source", source)];
+            self.count((CHARGED, &self.0.charged), at, labels, ended.charged);
         }
         if ended.estimated {
-            self.count(ESTIMATED, endpoint, 1);
+            self.by_class((ESTIMATED, &self.0.estimated), class);
         }
         if ended.usage_missing {
-            self.count(USAGE_MISSING, endpoint, 1);
+            self.by_class((USAGE_MISSING, &self.0.usage_missing), class);
         }
     }
 
     pub(crate) fn inspected(&self, part: Part, time: Moment) {
-        let part = match part {
-            Part::Request => "request",
-            Part::Answer => "answer",
-            Part::Frame => "frame",
+        let labels = || {
+            [(
+                "part",
+                match part {
+                    Part::Request => "request",
+                    Part::Answer => "answer",
+                    Part::Frame => "frame",
+                },
+            )]
         };
-        self.time(INSPECTION, [("part", part), NONE, NONE, NONE], time.0);
+        let family = (INSPECTION, &self.0.inspections);
+        self.time(family, part as usize, labels, time.0);
     }
 
     pub(crate) fn held(&self, what: Holds) -> HeldBytes {
-        let what = match what {
+        let name = match what {
             Holds::Request => "request",
             Holds::Answer => "answer",
             Holds::Event => "event",
         };
-        let id = (HELD, [("what", what), NONE, NONE, NONE]);
-        let mut held = HeldBytes::default();
-        with(
-            &self.0.gauges,
-            id,
-            || metrics::gauge!(HELD, self.labels(id)),
-            |gauge| held.gauge = Some(gauge.clone()),
-        );
-        held
+        let make = || metrics::gauge!(HELD, self.labels([("what", name)]));
+        HeldBytes {
+            gauge: Some(self.0.held.with(what as usize, make, Gauge::clone)),
+            bytes: 0,
+        }
     }
 }
 
@@ -223,6 +263,16 @@ fn name_of(class: Option<Class>) -> &'static str {
         Some(Class::Neutral) => "neutral",
         Some(Class::Denied) => "denied",
         None => "unknown",
+    }
+}
+
+const fn name_of_form(form: Option<Answer>) -> &'static str {
+    match form {
+        Some(Answer::Document) => "document",
+        Some(Answer::Prose) => "text",
+        Some(Answer::Stream) => "stream",
+        Some(Answer::Data) => "data",
+        None => "none",
     }
 }
 

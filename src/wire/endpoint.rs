@@ -52,6 +52,19 @@ pub(crate) enum Format {
     Media,
 }
 
+/// How an answer comes, as its head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// One document, collected whole.
+    Document,
+    /// As `Document`, for text that is no JSON.
+    Prose,
+    /// Events, read one by one.
+    Stream,
+    /// Sound or pictures: nothing that could be read as a call.
+    Data,
+}
+
 /// A call's endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
