@@ -160,8 +160,9 @@ impl<'a, 's> Reader<'a, 's> {
         self.bytes.get(self.pos).copied()
     }
 
+    /// What is not read yet.
     #[inline]
-    fn rest(&self) -> &'a [u8] {
+    pub(super) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.pos..).unwrap_or_default()
     }
 
@@ -184,6 +185,16 @@ impl<'a, 's> Reader<'a, 's> {
     fn token(&mut self) -> Option<u8> {
         self.pos = token(self.bytes, self.pos);
         self.peek()
+    }
+
+    /// How many containers are open.
+    pub(super) const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Steps over a value of this length, of which the caller knows that it is well formed here.
+    pub(super) fn step_over(&mut self, length: usize) {
+        self.pos = self.pos.saturating_add(length).min(self.bytes.len());
     }
 
     /// The number of bytes read so far.

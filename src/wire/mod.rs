@@ -9,6 +9,7 @@ pub(crate) mod event;
 mod fast;
 pub(crate) mod fields;
 pub(crate) mod json;
+mod known_tools;
 pub(crate) mod multipart;
 pub(crate) mod refusal;
 pub(crate) mod request;

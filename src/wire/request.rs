@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use super::error::{Result, WireError};
 use super::fields::{Fields, Read};
 use super::json::{Kind, Reader, Scratch, is_case_variant, is_unusual};
+use super::known_tools;
 use super::splice::{self, UsageAsked};
 use super::tool::{Mcp, Mention, Tool};
 
@@ -63,7 +64,12 @@ impl<'a> RequestFacts<'a> {
         }
     }
 
-    fn declare(&mut self, tool: Mention<Cow<'a, str>>) {
+    /// Whether another tool may be declared.
+    pub(super) fn has_room(&self) -> bool {
+        self.tools.len() < MAX_TOOLS
+    }
+
+    pub(super) fn declare(&mut self, tool: Mention<Cow<'a, str>>) {
         make_room(&mut self.tools);
         self.tools.push(tool);
     }
@@ -213,9 +219,11 @@ fn value<'a>(
         }
         Read::Stored => stored(r, facts),
         Read::Tools => counted(r, facts, |r, facts| {
-            list(r, "`tools` is not a list", |r| {
-                bounded(facts.tools.len(), r)?;
-                definition(r)?.declare("", facts, r)
+            known_tools::read(r, facts, |r, facts| {
+                list(r, "`tools` is not a list", |r| {
+                    bounded(facts.tools.len(), r)?;
+                    definition(r)?.declare("", facts, r)
+                })
             })
         }),
         Read::Functions => counted(r, facts, |r, facts| {

@@ -76,6 +76,21 @@ impl<N: Deref<Target = str> + From<String>> Mention<N> {
     }
 }
 
+impl<N> Mention<N> {
+    /// The same mention with other forms of its names, if each has one.
+    pub(crate) fn with_names<M>(&self, form: impl Fn(&N) -> Option<M>) -> Option<Mention<M>> {
+        let short_name = match &self.short_name {
+            Some(name) => Some(form(name)?),
+            None => None,
+        };
+        Some(Mention {
+            name: form(&self.name)?,
+            kind: self.kind,
+            short_name,
+        })
+    }
+}
+
 impl From<Tool> for Mention<Cow<'_, str>> {
     fn from(tool: Tool) -> Self {
         Self {
