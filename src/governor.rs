@@ -129,7 +129,9 @@ impl Governor {
     pub(crate) fn begin(self: &Arc<Self>, head: &request::Parts) -> Begin {
         let enforcer = self.source.choose(head);
         let started = enforcer.now();
-        let place = judge_place(&enforcer, head);
+        // Asked of the URI once: each time it is searched for.
+        let host = head.uri.host();
+        let place = judge_place(&enforcer, head, host);
         let (found, lost) =
             match endpoint::classify(head.method.as_str(), head.uri.path(), &self.bases) {
                 Ok(found) => (Some(found), None),
@@ -139,7 +141,7 @@ impl Governor {
             .meters()
             .request(found.as_ref().map(|endpoint| endpoint.class));
         let mut exchange = Exchange::new(self.clone(), enforcer, started, found);
-        exchange.name_provider(head.uri.host());
+        exchange.name_provider(host);
         let payer = self
             .accounting
             .agent(head)
@@ -156,15 +158,16 @@ impl Governor {
         if let Err(violation) = place.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
-        let service = self.judge_service(exchange.enforcer(), head, exchange.endpoint(), lost);
+        let service =
+            self.judge_service(exchange.enforcer(), head, host, exchange.endpoint(), lost);
         if let Err(violation) = service.or_else(|violation| exchange.decide_request(violation)) {
             return Begin::Refuse(violation);
         }
-        match self.judge_head(head, exchange.endpoint(), lost) {
+        match self.judge_head(head, host, exchange.endpoint(), lost) {
             Ok(true) => {
                 exchange.set_boundary(head);
                 exchange.set_run(head.uri.path());
-                if !matches_host(head, &self.accounting.no_stream_options) {
+                if !matches_host(host, &self.accounting.no_stream_options) {
                     exchange.set_may_ask_for_usage();
                 }
                 exchange.head_judged();
@@ -190,13 +193,14 @@ impl Governor {
         &self,
         enforcer: &PolicyEnforcer,
         head: &request::Parts,
+        host: Option<&str>,
         found: Option<&Endpoint>,
         lost: Option<NoEndpoint>,
     ) -> Result<(), PolicyViolation> {
         if !enforcer.policy().api().is_some_and(ApiRules::is_restricted) {
             return Ok(());
         }
-        let host = head.uri.host().unwrap_or_default();
+        let host = host.unwrap_or_default();
         let Some(service) = self.services.of(host) else {
             return enforcer.judge_unknown_service(host);
         };
@@ -216,6 +220,7 @@ impl Governor {
     fn judge_head(
         &self,
         head: &request::Parts,
+        host: Option<&str>,
         found: Option<&Endpoint>,
         lost: Option<NoEndpoint>,
     ) -> Result<bool, PolicyViolation> {
@@ -239,7 +244,7 @@ impl Governor {
         {
             return Err(unreadable("a header overrides the request's method"));
         }
-        if matches_host(head, &self.plain_hosts) {
+        if matches_host(host, &self.plain_hosts) {
             let provider = match found {
                 Some(endpoint) => endpoint.class != Class::Neutral,
                 None => endpoint::resembles(head.method.as_str(), head.uri.path(), &self.bases),
@@ -277,13 +282,19 @@ impl Governor {
 }
 
 /// Whether the request says where it goes, where that matters, and the network rules on it.
-fn judge_place(enforcer: &PolicyEnforcer, head: &request::Parts) -> Result<(), PolicyViolation> {
+fn judge_place(
+    enforcer: &PolicyEnforcer,
+    head: &request::Parts,
+    host: Option<&str>,
+) -> Result<(), PolicyViolation> {
     let policy = enforcer.policy();
     let network = policy.network().is_some();
     if !network && !policy.api().is_some_and(ApiRules::is_restricted) {
         return Ok(());
     }
-    let (Some(scheme), Some(authority)) = (head.uri.scheme_str(), head.uri.authority()) else {
+    let (Some(scheme), Some(authority), Some(host)) =
+        (head.uri.scheme_str(), head.uri.authority(), host)
+    else {
         let message = if network {
             "network rules need the request's scheme and host, and its URI has none"
         } else {
@@ -296,25 +307,20 @@ fn judge_place(enforcer: &PolicyEnforcer, head: &request::Parts) -> Result<(), P
         return Err(unreadable("the request's URI carries credentials"));
     }
     let mut hosts = head.headers.get_all(header::HOST).iter();
-    if let Some(host) = hosts.next() {
-        let same = host
+    if let Some(stated) = hosts.next() {
+        let same = stated
             .to_str()
-            .is_ok_and(|host| same_host(host, authority.as_str(), scheme));
+            .is_ok_and(|stated| same_host(stated, authority.as_str(), scheme));
         if !same || hosts.next().is_some() {
             return Err(unreadable(
                 "the request's `host` header and its URI name different hosts",
             ));
         }
     }
-    enforcer.judge_network(authority.host(), scheme, Seen::Request)
+    enforcer.judge_network(host, scheme, Seen::Request)
 }
 
-fn matches_host(head: &request::Parts, patterns: &[DomainPattern]) -> bool {
-    // Most layers name no hosts, and finding the URI's own costs something.
-    if patterns.is_empty() {
-        return false;
-    }
-    let host = head.uri.host();
+fn matches_host(host: Option<&str>, patterns: &[DomainPattern]) -> bool {
     host.is_some_and(|host| patterns.iter().any(|pattern| pattern.matches_host(host)))
 }
 
