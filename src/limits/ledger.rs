@@ -149,9 +149,9 @@ pub(crate) struct Usage {
 /// windows, each by its own limits, for as long as calls admitted by the first are under way.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// In the order of their places among every key's counters.
+    /// Counted in every key's counters.
     own: Vec<Limit>,
-    /// In the order of their places in [`State::shared`].
+    /// Counted in [`State::shared`].
     shared: Vec<Limit>,
     max_keys: usize,
     state: Arc<Mutex<State>>,
@@ -261,8 +261,6 @@ impl Ledger {
             limits.push(Limit { index, place, spec });
         }
         drop(state);
-        own.sort_unstable_by_key(|limit| limit.place);
-        shared.sort_unstable_by_key(|limit| limit.place);
         Self {
             own,
             shared,
@@ -332,19 +330,18 @@ impl Ledger {
                 &mut fresh
             }
         };
-        let full = self
-            .governing(call, own, shared)
-            .filter_map(|(limit, counter)| {
-                let asked = match limit.spec.unit {
-                    Unit::Requests => 1,
-                    Unit::Tokens => limit.clamped(estimate).max(1),
-                };
-                match counter.wait_for(now, asked) {
-                    Some(Duration::ZERO) => None,
-                    wait => Some(Exceeded::new(limit, wait)),
-                }
-            });
-        if let Some(exceeded) = slowest(full) {
+        let mut full = None;
+        self.governing(call, own, shared, |limit, counter| {
+            let asked = match limit.spec.unit {
+                Unit::Requests => 1,
+                Unit::Tokens => limit.clamped(estimate).max(1),
+            };
+            let wait = counter.wait_for(now, asked);
+            if wait != Some(Duration::ZERO) {
+                Exceeded::new(limit, wait).or_slower(&mut full);
+            }
+        });
+        if let Some(exceeded) = full {
             return Err(Refusal::Exceeded(exceeded));
         }
         // Every window that governs has just seen the time.
@@ -366,9 +363,9 @@ impl Ledger {
         } = &mut *state;
         let mut fresh = Vec::new();
         let own = keys.find_or(&call.agent, &mut fresh, own_places);
-        for (_, counter) in self.governing(call, own, shared) {
+        self.governing(call, own, shared, |_, counter| {
             counter.window.used(now);
-        }
+        });
         let reserved = self.take(call, own, shared, estimate);
         keys.keep_if_busy(now, call, fresh);
         Ticket {
@@ -382,16 +379,14 @@ impl Ledger {
     /// in the tightest limit.
     fn take(&self, call: &Call, own: &mut [Counter], shared: &mut [Counter], estimate: u64) -> u64 {
         let mut least = estimate;
-        for (limit, counter) in self.governing(call, own, shared) {
-            match limit.spec.unit {
-                Unit::Requests => counter.window.count(1),
-                Unit::Tokens => {
-                    let clamped = limit.clamped(estimate);
-                    least = least.min(clamped);
-                    counter.reserved = counter.reserved.saturating_add(clamped);
-                }
+        self.governing(call, own, shared, |limit, counter| match limit.spec.unit {
+            Unit::Requests => counter.window.count(1),
+            Unit::Tokens => {
+                let clamped = limit.clamped(estimate);
+                least = least.min(clamped);
+                counter.reserved = counter.reserved.saturating_add(clamped);
             }
-        }
+        });
         least
     }
 
@@ -418,27 +413,30 @@ impl Ledger {
         let own = keys.find_or(&ticket.call.agent, &mut fresh, own_places);
 
         let mut granted = more;
-        let full = self
-            .governing(&ticket.call, own, shared)
-            .filter(|(limit, _)| limit.spec.unit == Unit::Tokens)
-            .filter_map(|(limit, counter)| {
-                // Never beyond this ledger's own maximum, even where a ledger that succeeded it has raised the
-                // window's: what is given back is clamped to it.
-                let own = limit.spec.max.saturating_sub(ticket.estimate);
-                let room = counter.window.room(now, counter.reserved).min(own);
-                granted = granted.min(room);
-                (room == 0).then(|| Exceeded::new(limit, counter.wait_for(now, 1)))
-            });
-        if let Some(exceeded) = slowest(full) {
+        let mut full = None;
+        self.governing(&ticket.call, own, shared, |limit, counter| {
+            if limit.spec.unit != Unit::Tokens {
+                return;
+            }
+            // Never beyond this ledger's own maximum, even where a ledger that succeeded it has raised the
+            // window's: what is given back is clamped to it.
+            let own = limit.spec.max.saturating_sub(ticket.estimate);
+            let room = counter.window.room(now, counter.reserved).min(own);
+            granted = granted.min(room);
+            if room == 0 {
+                Exceeded::new(limit, counter.wait_for(now, 1)).or_slower(&mut full);
+            }
+        });
+        if let Some(exceeded) = full {
             return Err(exceeded);
         }
         // There is room in each, so none is clamped, now or when the whole is given back: what is reserved is the same
         // number everywhere.
-        for (limit, counter) in self.governing(&ticket.call, own, shared) {
+        self.governing(&ticket.call, own, shared, |limit, counter| {
             if limit.spec.unit == Unit::Tokens {
                 counter.reserved = counter.reserved.saturating_add(granted);
             }
-        }
+        });
         ticket.estimate = ticket.estimate.saturating_add(granted);
         ticket.reserved = ticket.reserved.saturating_add(granted);
         keys.keep_if_busy(now, &ticket.call, fresh);
@@ -506,21 +504,20 @@ impl Ledger {
         } = &mut *state;
         let mut fresh = Vec::new();
         let own = keys.find_or(&call.agent, &mut fresh, own_places);
-        let crossed = self
-            .governing(call, own, shared)
-            .filter(|(limit, _)| limit.spec.unit == Unit::Tokens)
-            .filter_map(|(limit, counter)| {
-                counter.reserved = counter.reserved.saturating_sub(limit.clamped(reserved));
-                if tokens == 0 {
-                    return None;
-                }
-                counter.window.add(now, tokens);
-                counter
-                    .window
-                    .is_exceeded(now)
-                    .then(|| Exceeded::new(limit, counter.wait_for(now, 1)))
-            });
-        let crossed = slowest(crossed);
+        let mut crossed = None;
+        self.governing(call, own, shared, |limit, counter| {
+            if limit.spec.unit != Unit::Tokens {
+                return;
+            }
+            counter.reserved = counter.reserved.saturating_sub(limit.clamped(reserved));
+            if tokens == 0 {
+                return;
+            }
+            counter.window.add(now, tokens);
+            if counter.window.is_exceeded(now) {
+                Exceeded::new(limit, counter.wait_for(now, 1)).or_slower(&mut crossed);
+            }
+        });
         keys.keep_if_busy(now, call, fresh);
         keys.settled(now, &call.agent);
         crossed.map_or(Ok(()), Err)
@@ -539,16 +536,16 @@ impl Ledger {
         } = &mut *state;
         let mut unused = Vec::new();
         let own = keys.find_or(agent, &mut unused, own_places);
-        let mut usage: Vec<_> = self
-            .counters(own, shared)
-            .map(|(limit, counter)| Usage {
+        let mut usage = Vec::new();
+        self.each(own, shared, |limit, counter| {
+            usage.push(Usage {
                 limit: limit.index,
                 used: counter.window.used(now),
                 reserved: counter.reserved,
                 max: limit.spec.max,
                 reset: counter.window.empty_in(now),
-            })
-            .collect();
+            });
+        });
         drop(state);
         usage.sort_unstable_by_key(|usage| usage.limit);
         usage
@@ -561,27 +558,41 @@ impl Ledger {
         agents
     }
 
-    /// The limits that govern a call, each with its counter.
-    fn governing<'a>(
-        &'a self,
-        call: &'a Call,
-        own: &'a mut [Counter],
-        shared: &'a mut [Counter],
-    ) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
-        self.counters(own, shared)
-            .filter(|(limit, _)| match limit.spec.scope {
+    /// Visits the limits that govern a call, each with its counter.
+    #[inline]
+    fn governing(
+        &self,
+        call: &Call,
+        own: &mut [Counter],
+        shared: &mut [Counter],
+        mut visit: impl FnMut(&Limit, &mut Counter),
+    ) {
+        self.each(own, shared, |limit, counter| {
+            let governs = match limit.spec.scope {
                 Scope::PerAgent | Scope::Global => true,
                 Scope::PerModel(model) => call.models.contains(&model),
-            })
+            };
+            if governs {
+                visit(limit, counter);
+            }
+        });
     }
 
-    /// Every limit with its counter, given one key's counters and the shared ones.
-    fn counters<'a>(
-        &'a self,
-        own: &'a mut [Counter],
-        shared: &'a mut [Counter],
-    ) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
-        at_places(&self.own, own).chain(at_places(&self.shared, shared))
+    /// Visits every limit with its counter, given one key's counters and the shared ones.
+    #[inline]
+    fn each(
+        &self,
+        own: &mut [Counter],
+        shared: &mut [Counter],
+        mut visit: impl FnMut(&Limit, &mut Counter),
+    ) {
+        for (limits, counters) in [(&self.own, own), (&self.shared, shared)] {
+            for limit in limits {
+                if let Some(counter) = counters.get_mut(limit.place) {
+                    visit(limit, counter);
+                }
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -764,14 +775,17 @@ impl Exceeded {
             wait,
         }
     }
-}
 
-/// The limit that takes longest to recover; of equals, the policy's first.
-fn slowest(exceeded: impl Iterator<Item = Exceeded>) -> Option<Exceeded> {
-    exceeded.max_by_key(|exceeded| {
-        let wait = exceeded.wait.unwrap_or(Duration::MAX);
-        (wait, Reverse(exceeded.limit))
-    })
+    /// Takes the place of one that recovers sooner; of equals, the policy's first stays.
+    fn or_slower(self, slowest: &mut Option<Self>) {
+        let key = |exceeded: &Self| {
+            let wait = exceeded.wait.unwrap_or(Duration::MAX);
+            (wait, Reverse(exceeded.limit))
+        };
+        if slowest.as_ref().is_none_or(|known| key(known) < key(&self)) {
+            *slowest = Some(self);
+        }
+    }
 }
 
 /// How long one of the counters still counts something; `None` while something is reserved, for nobody knows.
@@ -787,18 +801,6 @@ fn busy_for(counters: &mut [Counter], now: Duration) -> Option<Duration> {
 
 fn empty(places: &[Place]) -> Vec<Counter> {
     places.iter().map(Counter::of).collect()
-}
-
-/// Each limit with the counter at its place. Mostly each counter is the next limit's.
-fn at_places<'a>(
-    limits: &'a [Limit],
-    counters: &'a mut [Counter],
-) -> impl Iterator<Item = (&'a Limit, &'a mut Counter)> {
-    let mut counters = counters.iter_mut().enumerate();
-    limits.iter().filter_map(move |limit| {
-        let (_, counter) = counters.find(|(place, _)| *place == limit.place)?;
-        Some((limit, counter))
-    })
 }
 
 /// Agent keys that may count something at once, unless configured.
