@@ -117,12 +117,10 @@ fn refuse_upgrades<B>(request: &Request<B>) -> Result<(), Refusal> {
 /// The rules judge the method of the request line; an upstream that honours one of these headers
 /// would carry out another.
 fn refuse_method_overrides(map: &HeaderMap) -> Result<(), Refusal> {
-    for name in headers::METHOD_OVERRIDES {
-        if map.contains_key(name) {
-            return Err(Refusal::endpoint(
-                "method override headers are refused: send the method itself",
-            ));
-        }
+    if headers::override_method(map) {
+        return Err(Refusal::endpoint(
+            "method override headers are refused: send the method itself",
+        ));
     }
     Ok(())
 }

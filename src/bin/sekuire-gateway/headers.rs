@@ -39,10 +39,10 @@ pub(crate) fn remove_account(headers: &mut HeaderMap) {
 pub(crate) fn has_meaning(name: &HeaderName) -> bool {
     let name = name.as_str();
     ACCOUNT_HEADERS.contains(&name)
-        || HOP_BY_HOP.contains(&name)
+        || is_hop_by_hop(name)
         || METHOD_OVERRIDES.contains(&name)
         || matches!(name, "expect" | "host" | "origin")
-        || ["accept", "content-", "openai-", "proxy-"]
+        || ["accept", "content-", "openai-"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
 }
@@ -62,25 +62,33 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, credential: Option<&Crede
 }
 
 /// Removes what concerns one connection only (RFC 9110, 7.6.1), in either direction.
+///
+/// One walk over the few names that are there: to look up each of those that could be costs ten times as much, and
+/// nearly every message has one of them or none.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Nearly every message has no `connection` header; those pay for no list.
-    let named: Vec<HeaderName> = connection_options(headers)
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    let proxy: Vec<HeaderName> = headers
+    let mut ends_here: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with("proxy-"))
+        .filter(|name| is_hop_by_hop(name.as_str()))
         .cloned()
         .collect();
-    for name in proxy {
+    if ends_here.contains(&header::CONNECTION) {
+        let named = connection_options(headers);
+        ends_here.extend(named.filter_map(|option| HeaderName::from_bytes(option).ok()));
+    }
+    for name in ends_here {
         headers.remove(name);
     }
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
+}
+
+/// Whether a header overrides the request line's method at some servers.
+pub(crate) fn override_method(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| METHOD_OVERRIDES.contains(&name.as_str()))
 }
 
 /// Whether a `connection` header names `option`.
@@ -108,7 +116,7 @@ const HOP_BY_HOP: [&str; 7] = [
 ];
 
 /// By these a request line's method is overridden at some servers.
-pub(crate) const METHOD_OVERRIDES: [&str; 3] = [
+const METHOD_OVERRIDES: [&str; 3] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
