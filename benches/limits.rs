@@ -14,7 +14,7 @@
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -54,12 +54,20 @@ fn admission(criterion: &mut Criterion) {
     let thousand = Quota::per_minute(NonZeroU32::new(1_000).unwrap());
     let keyed_full = RateLimiter::dashmap_with_clock(thousand, MonotonicClock);
 
-    let checks: [(&str, &(dyn Fn() + Sync)); 6] = [
+    let lock = Mutex::new(0_u64);
+
+    let checks: [(&str, &(dyn Fn() + Sync)); 7] = [
         ("Instant::now", &|| {
             black_box(Instant::now());
         }),
         ("SystemClock", &|| {
             black_box(clock.now());
+        }),
+        // What any admission under a lock costs at least.
+        ("SystemClock and a lock", &|| {
+            let now = clock.now().subsec_nanos();
+            let mut counted = lock.lock().unwrap();
+            *counted = counted.wrapping_add(u64::from(now));
         }),
         ("sekuire, admitted", &|| {
             assert!(many.enforce_rate_limit(RateLimit::Request).is_ok());
