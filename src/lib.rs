@@ -184,6 +184,7 @@ mod enforcer;
 mod exchange;
 mod future;
 mod governor;
+mod held;
 mod hosts;
 mod kill_switch;
 mod layer;
