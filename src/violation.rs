@@ -18,6 +18,7 @@ const SHOWN_CHARS: usize = 128;
 /// [`as_str`](Self::as_str) is the stable id used in messages, error bodies (`code`) and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
+// A new rule goes to the end: callers see the order, by `Ord` and by casts.
 pub enum Rule {
     /// The model matches a `blocked_models` entry.
     ModelBlocked,
