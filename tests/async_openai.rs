@@ -13,6 +13,7 @@ use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_openai::middleware::retry::{OpenAIRetryLayer, SimpleRetryPolicy};
+use async_openai::traits::RequestOptionsBuilder;
 use async_openai::types::chat::{ChatCompletionRequestUserMessage, CreateChatCompletionRequest};
 use async_openai::types::responses::{CreateResponse, InputParam, ResponseStreamEvent};
 use futures_util::StreamExt;
@@ -22,7 +23,7 @@ use loopback::{
     Server, layer,
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
-use tower_sekuire::{PolicyViolation, Respond, Rule, Seen, SekuireLayer, SekuireOpenAi};
+use tower_sekuire::{AgentKey, PolicyViolation, Respond, Rule, Seen, SekuireLayer, SekuireOpenAi};
 
 const BUSY_TWICE: [Answer; 3] = [Answer::Busy, Answer::Busy, Answer::Json(DOCUMENT)];
 
@@ -132,6 +133,68 @@ async fn a_retry_policy_of_towers_does_as_well() {
     let error = client.chat().create(ask("o3")).await.unwrap_err();
     assert_eq!(violation(&error).rule(), Rule::ModelNotAllowed);
     assert_eq!(server.requests().len(), 3);
+}
+
+/// What each agent has spent of its limit.
+fn spent(layer: &SekuireLayer) -> Vec<(String, u64)> {
+    let mut spent: Vec<_> = layer
+        .usage()
+        .into_iter()
+        .map(|(agent, limits)| (agent.to_string(), limits[0].used()))
+        .collect();
+    spent.sort();
+    spent
+}
+
+#[tokio::test]
+async fn a_header_of_a_call_tells_whose_limit_it_spends() {
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let layer = layer().agent_key(|request| {
+        let agent = request.headers.get("x-agent")?.to_str().ok()?;
+        Some(AgentKey::new(agent))
+    });
+    let client = client(&server, &layer);
+    for agent in ["writer", "reviewer", "writer"] {
+        let chat = client.chat().header("x-agent", agent).unwrap();
+        chat.create(ask("gpt-4o-mini")).await.unwrap();
+    }
+    let expected = [("reviewer".to_owned(), 1), ("writer".to_owned(), 2)];
+    assert_eq!(spent(&layer), expected);
+}
+
+/// Puts an agent's key into the extensions of each request of a client.
+fn of_agent(key: &str) -> impl Fn(HttpRequestFactory) -> HttpRequestFactory + Clone + use<> {
+    let key = AgentKey::new(key);
+    move |factory| {
+        let key = key.clone();
+        HttpRequestFactory::new(move || {
+            let (factory, key) = (factory.clone(), key.clone());
+            async move {
+                let request = factory.build().await?;
+                let mut request = http::Request::<reqwest::Body>::try_from(request)?;
+                request.extensions_mut().insert(key);
+                Ok(reqwest::Request::try_from(request)?)
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_an_agents_own_tells_whose_limit_it_spends() {
+    let server = Server::in_turn(BUSY_TWICE).await;
+    let layer = layer();
+    let governed = layer.reqwest_client(reqwest::Client::builder()).unwrap();
+    for agent in ["writer", "reviewer"] {
+        let service = ServiceBuilder::new()
+            .layer(OpenAIRetryLayer::default())
+            .map_request(of_agent(agent))
+            .service(SekuireOpenAi::new(governed.clone()));
+        let client = Client::with_config(config(&server)).with_http_service(service);
+        client.chat().create(ask("gpt-4o-mini")).await.unwrap();
+    }
+    // The first call was tried three times.
+    let expected = [("reviewer".to_owned(), 1), ("writer".to_owned(), 3)];
+    assert_eq!(spent(&layer), expected);
 }
 
 #[tokio::test]

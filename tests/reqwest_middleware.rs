@@ -12,11 +12,11 @@ use futures_util::stream;
 use http::{StatusCode, header};
 use loopback::{Answer, DOCUMENT, FORBIDDEN_STREAM, REQUEST, Server, layer, policy};
 use reqwest::redirect;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Extension, Middleware, Next};
 use tokio::net::TcpListener;
 use tower_sekuire::{
-    KillScope, KillSwitch, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule, Seen,
-    SekuireLayer, SekuireMiddleware,
+    AgentKey, KillScope, KillSwitch, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule,
+    Seen, SekuireLayer, SekuireMiddleware,
 };
 
 /// Split where no event ends.
@@ -179,6 +179,28 @@ async fn the_rate_limit_is_shared_with_the_layer_it_was_made_from() {
     );
     assert!(found.retry_after().is_some());
     assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_or_its_client_tells_whose_limit_it_spends() {
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let layer = layer();
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with_init(Extension(AgentKey::new("writer")))
+        .with(SekuireMiddleware::new(&layer))
+        .build();
+    post(&client, &server.url(), REQUEST).send().await.unwrap();
+    post(&client, &server.url(), REQUEST)
+        .with_extension(AgentKey::new("reviewer"))
+        .send()
+        .await
+        .unwrap();
+    let mut agents: Vec<_> = layer.usage().into_iter().map(|(agent, _)| agent).collect();
+    agents.sort();
+    assert_eq!(
+        agents.iter().map(|agent| &**agent).collect::<Vec<_>>(),
+        ["reviewer", "writer"]
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use loopback::{
     Answer, DOCUMENT, FORBIDDEN_DOCUMENT, FORBIDDEN_RESPONSES_STREAM, FORBIDDEN_STREAM, Server,
     layer,
 };
-use reqwest_middleware::ClientBuilder;
+use reqwest_middleware::{ClientBuilder, Extension};
 use rig::completion::CompletionRequest;
 use rig::core::error::{ErrorKind, ErrorReport, ProviderError};
 use rig::prelude::*;
@@ -25,7 +25,8 @@ use rig::streaming::{Item, StreamEvent};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tower_sekuire::{
-    KillScope, KillSwitch, PolicyViolation, Respond, Rule, Seen, SekuireLayer, SekuireMiddleware,
+    AgentKey, KillScope, KillSwitch, PolicyViolation, Respond, Rule, Seen, SekuireLayer,
+    SekuireMiddleware,
 };
 
 /// Long enough for a busy machine; reached only when something hangs.
@@ -274,6 +275,24 @@ async fn a_stream_without_an_agent_keeps_the_violation_in_both_of_openais_forms(
         let error = last.as_ref().unwrap_err();
         assert_eq!(violation(error).seen(), Seen::Event(2));
     }
+}
+
+#[tokio::test]
+async fn a_client_tells_whose_limit_its_agents_spend() {
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let layer = answering();
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with_init(Extension(AgentKey::new("writer")))
+        .with(SekuireMiddleware::new(&layer))
+        .build();
+    let openai = OpenAIConfig::new("sk-test")
+        .with_base_url(server.base())
+        .connect(ReqwestMiddlewareClient::from(client));
+    let agent = AgentBuilder::new(openai.chat("gpt-4o-mini")).build();
+    agent.prompt("Hi").await.unwrap();
+    let usage = layer.usage();
+    assert_eq!(usage.len(), 1);
+    assert_eq!(&*usage[0].0, "writer");
 }
 
 #[tokio::test]
