@@ -78,7 +78,7 @@
 //! |---|---|
 //! | a `tower` or hyper-util client | [`SekuireLayer`] around it; for a boxed body see [`SekuireService`] |
 //! | a `reqwest::Client` | `SekuireLayer::reqwest_client`, feature `reqwest` |
-//! | a `reqwest_middleware` client | the feature `reqwest-middleware` |
+//! | a `reqwest_middleware` client, or agents of rig's | `SekuireMiddleware`, feature `reqwest-middleware` |
 //! | an async-openai client | `SekuireOpenAi`, feature `async-openai` |
 //! | an agent in another language, or one that you can't change | the `sekuire-gateway` binary, feature `gateway` |
 //! | a gateway of your own | [`SekuireLayer`] with [`Respond::OpenAi`] around its client |
@@ -184,6 +184,7 @@ mod enforcer;
 mod exchange;
 mod future;
 mod governor;
+mod held;
 mod hosts;
 mod kill_switch;
 mod layer;

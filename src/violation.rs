@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::hosts;
+use crate::held;
 
 /// The most characters of a foreign value that a violation repeats.
 const SHOWN_CHARS: usize = 128;
@@ -18,6 +18,7 @@ const SHOWN_CHARS: usize = 128;
 /// [`as_str`](Self::as_str) is the stable id used in messages, error bodies (`code`) and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
+// A new rule goes to the end: callers see the order, by `Ord` and by casts.
 pub enum Rule {
     /// The model matches a `blocked_models` entry.
     ModelBlocked,
@@ -279,17 +280,7 @@ impl PolicyViolation {
             if let Some(found) = error.downcast_ref::<Self>() {
                 return Some(found);
             }
-            // `source()` of an io::Error skips the error it wraps.
-            if let Some(inner) = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref)
-            {
-                let inner: &(dyn Error + 'static) = inner;
-                if let Some(found) = Self::find(inner) {
-                    return Some(found);
-                }
-            }
-            if let Some(found) = hosts::kept(error).and_then(Self::find) {
+            if let Some(found) = held::inside(error).and_then(Self::find) {
                 return Some(found);
             }
             next = error.source();

@@ -2,10 +2,10 @@
 
 #![cfg(test)]
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
+mod loopback;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_openai::Client;
@@ -13,119 +13,33 @@ use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_openai::middleware::retry::{OpenAIRetryLayer, SimpleRetryPolicy};
+use async_openai::traits::RequestOptionsBuilder;
 use async_openai::types::chat::{ChatCompletionRequestUserMessage, CreateChatCompletionRequest};
 use async_openai::types::responses::{CreateResponse, InputParam, ResponseStreamEvent};
-use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use http::{StatusCode, header};
-use tokio::net::TcpListener;
+use futures_util::StreamExt;
+use http::header;
+use loopback::{
+    Answer, DOCUMENT, FORBIDDEN_DOCUMENT, FORBIDDEN_RESPONSES_STREAM, FORBIDDEN_STREAM, REQUEST,
+    Server, layer,
+};
 use tower::{Service, ServiceBuilder, ServiceExt};
-use tower_sekuire::{Policy, PolicyViolation, Respond, Rule, Seen, SekuireLayer, SekuireOpenAi};
+use tower_sekuire::{AgentKey, PolicyViolation, Respond, Rule, Seen, SekuireLayer, SekuireOpenAi};
 
-const POLICY: &str = "
-agent:
-  models: { allowed_models: [gpt-4o-mini], blocked_models: [gpt-3.5-turbo] }
-  toolsets: { blocked_tools: [file_delete] }
-permissions:
-  network: { allowed_domains: [127.0.0.1] }
-rate_limits:
-  per_agent: { requests_per_minute: 3 }
-";
+const BUSY_TWICE: [Answer; 3] = [Answer::Busy, Answer::Busy, Answer::Json(DOCUMENT)];
 
-const DOCUMENT: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"gpt-4o-mini","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
-const FORBIDDEN_DOCUMENT: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"gpt-4o-mini","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"t","type":"function","function":{"name":"file_delete","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#;
-const CHAT_STREAM: [&str; 2] = [
-    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"On it\"},\"finish_reason\":null}]}\n\n",
-    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"file_delete\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n",
-];
-const RESPONSES_STREAM: [&str; 2] = [
-    "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":0,\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"On it\"}\n\n",
-    "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"sequence_number\":1,\"output_index\":1,\"item\":{\"type\":\"function_call\",\"id\":\"f\",\"call_id\":\"t\",\"name\":\"file_delete\",\"arguments\":\"\",\"status\":\"in_progress\"}}\n\n",
-];
-
-#[derive(Clone, Copy)]
-enum Answer {
-    Document(&'static str),
-    Events(&'static [&'static str]),
-    /// Busy twice, then a document.
-    Busy,
+fn config(server: &Server) -> OpenAIConfig {
+    OpenAIConfig::new()
+        .with_api_base(server.base())
+        .with_api_key("sk-test")
 }
 
-/// A server that keeps the bodies that it was sent.
-#[derive(Clone)]
-struct Server {
-    address: SocketAddr,
-    answer: Answer,
-    bodies: Arc<Mutex<Vec<Bytes>>>,
-}
-
-impl Server {
-    async fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self {
-            address: listener.local_addr().unwrap(),
-            answer,
-            bodies: Arc::default(),
-        };
-        let router = Router::new().fallback(reply).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        server
-    }
-
-    fn config(&self) -> OpenAIConfig {
-        OpenAIConfig::new()
-            .with_api_base(format!("http://{}/v1", self.address))
-            .with_api_key("sk-test")
-    }
-
-    /// A client under `layer`, with the retries that async-openai makes by itself.
-    fn client(&self, layer: &SekuireLayer) -> Client<OpenAIConfig> {
-        let governed = layer.reqwest_client(reqwest::Client::builder()).unwrap();
-        let service = ServiceBuilder::new()
-            .layer(OpenAIRetryLayer::default())
-            .service(SekuireOpenAi::new(governed));
-        Client::with_config(self.config()).with_http_service(service)
-    }
-
-    fn bodies(&self) -> Vec<Bytes> {
-        self.bodies.lock().unwrap().clone()
-    }
-}
-
-async fn reply(State(server): State<Server>, body: Bytes) -> Response {
-    let count = {
-        let mut bodies = server.bodies.lock().unwrap();
-        bodies.push(body);
-        bodies.len()
-    };
-    let response = Response::builder();
-    match server.answer {
-        Answer::Busy if count <= 2 => response
-            .status(StatusCode::SERVICE_UNAVAILABLE)
-            .header(header::RETRY_AFTER, "0")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(r#"{"error":{"message":"busy"}}"#)),
-        Answer::Busy => response
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(DOCUMENT)),
-        Answer::Document(document) => response
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(document)),
-        Answer::Events(events) => response
-            .header(header::CONTENT_TYPE, "text/event-stream")
-            .body(Body::from_stream(stream::iter(
-                events.iter().map(|event| Ok::<_, Infallible>(*event)),
-            ))),
-    }
-    .unwrap()
-}
-
-fn layer() -> SekuireLayer {
-    SekuireLayer::new(Policy::from_yaml(POLICY).unwrap())
+/// A client under `layer`, with the retries that async-openai makes by itself.
+fn client(server: &Server, layer: &SekuireLayer) -> Client<OpenAIConfig> {
+    let governed = layer.reqwest_client(reqwest::Client::builder()).unwrap();
+    let service = ServiceBuilder::new()
+        .layer(OpenAIRetryLayer::default())
+        .service(SekuireOpenAi::new(governed));
+    Client::with_config(config(server)).with_http_service(service)
 }
 
 fn ask(model: &str) -> CreateChatCompletionRequest {
@@ -147,17 +61,17 @@ fn violation(error: &OpenAIError) -> PolicyViolation {
 
 #[tokio::test]
 async fn an_allowed_call_is_answered() {
-    let server = Server::start(Answer::Document(DOCUMENT)).await;
-    let client = server.client(&layer());
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let client = client(&server, &layer());
     let answer = client.chat().create(ask("gpt-4o-mini")).await;
     let answer = answer.unwrap();
     assert_eq!(answer.choices[0].message.content.as_deref(), Some("Hello"));
-    assert_eq!(server.bodies().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_blocked_model_is_an_error_and_never_tried_again() {
-    let server = Server::start(Answer::Document(DOCUMENT)).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     // Also a layer that would answer as a server does gives errors here.
     for layer in [layer(), layer().respond(Respond::OpenAi)] {
         let attempts = Arc::new(AtomicUsize::new(0));
@@ -165,7 +79,7 @@ async fn a_blocked_model_is_an_error_and_never_tried_again() {
         let layer = layer.on_decision(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
         });
-        let client = server.client(&layer);
+        let client = client(&server, &layer);
         let refused = client.chat().create(ask("gpt-3.5-turbo")).await;
         let error = refused.unwrap_err();
         assert_eq!(
@@ -175,14 +89,14 @@ async fn a_blocked_model_is_an_error_and_never_tried_again() {
         assert_eq!(violation(&error).seen(), Seen::Request);
         assert_eq!(attempts.load(Ordering::SeqCst), 1);
     }
-    assert!(server.bodies().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
 async fn a_limit_of_the_policy_is_never_waited_for() {
-    let server = Server::start(Answer::Document(DOCUMENT)).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let layer = layer().respond(Respond::OpenAi);
-    let client = server.client(&layer);
+    let client = client(&server, &layer);
     for _ in 0..3 {
         client.chat().create(ask("gpt-4o-mini")).await.unwrap();
     }
@@ -192,16 +106,16 @@ async fn a_limit_of_the_policy_is_never_waited_for() {
     let found = violation(&error);
     assert_eq!(found.rule(), Rule::RateLimitExceeded);
     assert!(found.retry_after().is_some());
-    assert_eq!(server.bodies().len(), 3);
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[tokio::test]
 async fn every_attempt_of_a_retry_above_is_judged_and_counted() {
-    let server = Server::start(Answer::Busy).await;
+    let server = Server::in_turn(BUSY_TWICE).await;
     let layer = layer();
-    let client = server.client(&layer);
+    let client = client(&server, &layer);
     client.chat().create(ask("gpt-4o-mini")).await.unwrap();
-    assert_eq!(server.bodies().len(), 3);
+    assert_eq!(server.requests().len(), 3);
     // Three requests a minute are allowed, and three were sent.
     let error = client.chat().create(ask("gpt-4o-mini")).await.unwrap_err();
     assert_eq!(violation(&error).rule(), Rule::RateLimitExceeded);
@@ -209,24 +123,84 @@ async fn every_attempt_of_a_retry_above_is_judged_and_counted() {
 
 #[tokio::test]
 async fn a_retry_policy_of_towers_does_as_well() {
-    let server = Server::start(Answer::Busy).await;
+    let server = Server::in_turn(BUSY_TWICE).await;
     let governed = layer().reqwest_client(reqwest::Client::builder()).unwrap();
     let service = ServiceBuilder::new()
         .retry(SimpleRetryPolicy::default())
         .service(SekuireOpenAi::new(governed));
-    let client = Client::with_config(server.config()).with_http_service(service);
+    let client = Client::with_config(config(&server)).with_http_service(service);
     client.chat().create(ask("gpt-4o-mini")).await.unwrap();
     let error = client.chat().create(ask("o3")).await.unwrap_err();
     assert_eq!(violation(&error).rule(), Rule::ModelNotAllowed);
-    assert_eq!(server.bodies().len(), 3);
+    assert_eq!(server.requests().len(), 3);
+}
+
+/// What each agent has spent of its limit.
+fn spent(layer: &SekuireLayer) -> Vec<(String, u64)> {
+    let mut spent: Vec<_> = layer
+        .usage()
+        .into_iter()
+        .map(|(agent, limits)| (agent.to_string(), limits[0].used()))
+        .collect();
+    spent.sort();
+    spent
+}
+
+#[tokio::test]
+async fn a_header_of_a_call_tells_whose_limit_it_spends() {
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let layer = layer().agent_key(|request| {
+        let agent = request.headers.get("x-agent")?.to_str().ok()?;
+        Some(AgentKey::new(agent))
+    });
+    let client = client(&server, &layer);
+    for agent in ["writer", "reviewer", "writer"] {
+        let chat = client.chat().header("x-agent", agent).unwrap();
+        chat.create(ask("gpt-4o-mini")).await.unwrap();
+    }
+    let expected = [("reviewer".to_owned(), 1), ("writer".to_owned(), 2)];
+    assert_eq!(spent(&layer), expected);
+}
+
+/// Puts an agent's key into the extensions of each request of a client.
+fn of_agent(key: &str) -> impl Fn(HttpRequestFactory) -> HttpRequestFactory + Clone + use<> {
+    let key = AgentKey::new(key);
+    move |factory| {
+        let key = key.clone();
+        HttpRequestFactory::new(move || {
+            let (factory, key) = (factory.clone(), key.clone());
+            async move {
+                let request = factory.build().await?;
+                let mut request = http::Request::<reqwest::Body>::try_from(request)?;
+                request.extensions_mut().insert(key);
+                Ok(reqwest::Request::try_from(request)?)
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_an_agents_own_tells_whose_limit_it_spends() {
+    let server = Server::in_turn(BUSY_TWICE).await;
+    let layer = layer();
+    let governed = layer.reqwest_client(reqwest::Client::builder()).unwrap();
+    for agent in ["writer", "reviewer"] {
+        let service = ServiceBuilder::new()
+            .layer(OpenAIRetryLayer::default())
+            .map_request(of_agent(agent))
+            .service(SekuireOpenAi::new(governed.clone()));
+        let client = Client::with_config(config(&server)).with_http_service(service);
+        client.chat().create(ask("gpt-4o-mini")).await.unwrap();
+    }
+    // The first call was tried three times.
+    let expected = [("reviewer".to_owned(), 1), ("writer".to_owned(), 3)];
+    assert_eq!(spent(&layer), expected);
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_tried_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let config = OpenAIConfig::new().with_api_base(format!("http://{address}/v1"));
+    let nobody = format!("http://{}/v1", loopback::nobody().await);
+    let config = OpenAIConfig::new().with_api_base(nobody);
     let governed = layer().reqwest_client(reqwest::Client::builder()).unwrap();
     let service = ServiceBuilder::new()
         .layer(OpenAIRetryLayer::new(1))
@@ -241,10 +215,10 @@ async fn a_server_that_is_not_there_is_tried_again() {
 
 #[tokio::test]
 async fn what_is_judged_is_what_is_sent() {
-    let server = Server::start(Answer::Document(DOCUMENT)).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let builds = Arc::new(AtomicUsize::new(0));
     let counted = builds.clone();
-    let url = format!("http://{}/v1/chat/completions", server.address);
+    let url = server.url();
     // A factory that makes an allowed request once, and forbidden ones from then on.
     let factory = HttpRequestFactory::new(move || {
         let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
@@ -256,7 +230,7 @@ async fn what_is_judged_is_what_is_sent() {
         let request = reqwest::Client::new()
             .post(&url)
             .header(header::CONTENT_TYPE, "application/json")
-            .body(format!("{{ \"model\" : \"{model}\", \"messages\":[]}}"));
+            .body(REQUEST.replace("gpt-4o-mini", model));
         async move { Ok(request.build()?) }
     });
     let governed = layer().reqwest_client(reqwest::Client::builder()).unwrap();
@@ -268,34 +242,31 @@ async fn what_is_judged_is_what_is_sent() {
         "the answer tells its URL"
     );
     assert_eq!(builds.load(Ordering::SeqCst), 1);
-    assert_eq!(
-        server.bodies(),
-        ["{ \"model\" : \"gpt-4o-mini\", \"messages\":[]}"]
-    );
+    assert_eq!(server.requests()[0].1, REQUEST);
 
     let refused = service.ready().await.unwrap().call(factory).await;
     assert_eq!(violation(&refused.unwrap_err()).rule(), Rule::ModelBlocked);
     assert_eq!(builds.load(Ordering::SeqCst), 2);
-    assert_eq!(server.bodies().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn an_answer_that_calls_a_forbidden_tool_is_an_error() {
-    let server = Server::start(Answer::Document(FORBIDDEN_DOCUMENT)).await;
-    let client = server.client(&layer());
+    let server = Server::start(Answer::Json(FORBIDDEN_DOCUMENT)).await;
+    let client = client(&server, &layer());
     let refused = client.chat().create(ask("gpt-4o-mini")).await;
     let found = violation(&refused.unwrap_err());
     assert_eq!(
         (found.rule(), found.seen()),
         (Rule::ToolBlocked, Seen::Response)
     );
-    assert_eq!(server.bodies().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_chat_stream_ends_with_the_words_of_the_violation() {
-    let server = Server::start(Answer::Events(&CHAT_STREAM)).await;
-    let client = server.client(&layer());
+    let server = Server::start(Answer::Events(&FORBIDDEN_STREAM)).await;
+    let client = client(&server, &layer());
     let mut stream = client
         .chat()
         .create_stream(ask("gpt-4o-mini"))
@@ -316,8 +287,8 @@ async fn a_chat_stream_ends_with_the_words_of_the_violation() {
 
 #[tokio::test]
 async fn a_stream_of_responses_ends_with_an_error_event() {
-    let server = Server::start(Answer::Events(&RESPONSES_STREAM)).await;
-    let client = server.client(&layer());
+    let server = Server::start(Answer::Events(&FORBIDDEN_RESPONSES_STREAM)).await;
+    let client = client(&server, &layer());
     let request = CreateResponse {
         model: Some("gpt-4o-mini".to_owned()),
         input: InputParam::Text("Hi".to_owned()),

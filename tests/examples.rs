@@ -193,16 +193,34 @@ async fn hyper_client_streams_what_is_allowed_and_is_refused_the_rest() {
 }
 
 #[tokio::test]
-async fn tower_http_traces_refusals_and_keeps_its_order() {
+async fn tower_http_decodes_traces_and_times_out_where_each_belongs() {
+    let gzip = r#"on the wire: "gzip""#;
+    let lines = lines("tower_http", &[]).await;
     assert_in_order(
-        &lines("tower_http", &[]).await,
+        &lines,
         &[
-            "gpt-4o-mini: 200 OK",
+            gzip,
             "data: [DONE]",
             "trace: Error: [model_blocked] Model gpt-3.5-turbo is not allowed",
-            "gpt-3.5-turbo: [model_blocked] Model gpt-3.5-turbo is not allowed",
+            "request: [model_blocked] Model gpt-3.5-turbo is not allowed",
+            gzip,
+            "trace: Error: [tool_blocked] Tool file_delete is blocked",
+            "forbidden document: [tool_blocked] Tool file_delete is blocked",
+            "forbidden stream: [tool_blocked] Tool file_delete is blocked",
+            "trace: Error: request timed out",
+            "stalled document: request timed out",
+            "stalled stream: data was not received within the designated timeout",
         ],
     );
+    let document = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("document: "));
+    let document: Value = serde_json::from_str(document.unwrap()).unwrap();
+    let text = &document["choices"][0]["message"]["content"];
+    assert_eq!(text, "Few, clear, kept.");
+    let traces = lines.iter().filter(|line| line.starts_with("trace: "));
+    assert_eq!(traces.count(), 3, "{}", lines.join("\n"));
+    assert!(!lines.concat().contains("tool_calls"));
 }
 
 #[cfg(feature = "async-openai")]

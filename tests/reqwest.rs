@@ -2,113 +2,19 @@
 
 #![cfg(test)]
 
+mod loopback;
+
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::Response;
-use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, StatusCode, header};
-use tokio::net::TcpListener;
+use http::{StatusCode, header};
+use loopback::{Answer, DOCUMENT, FORBIDDEN_STREAM as STREAM, REQUEST, Server, layer, policy};
 use tower::{Layer, Service, ServiceExt};
 use tower_sekuire::{
     AgentKey, BoxError, Mode, PerRequest, Policy, PolicyEnforcer, PolicyViolation, Respond, Rule,
     Seen, SekuireLayer, SekuireService,
 };
-
-const POLICY: &str = "
-agent:
-  models: { allowed_models: [gpt-4o-mini], blocked_models: [gpt-3.5-turbo] }
-  toolsets: { blocked_tools: [file_delete] }
-permissions:
-  network: { allowed_domains: [127.0.0.1] }
-rate_limits:
-  per_agent: { requests_per_minute: 3 }
-";
-
-/// White space and member order that no serializer would write: what arrives can only be the bytes that were sent.
-const REQUEST: &str =
-    "{ \"messages\" : [ {\"role\":\"user\",\"content\":\"Hi\"} ],\t\"model\":\"gpt-4o-mini\"}";
-const DOCUMENT: &str = "{\"id\":\"c\", \"object\":\"chat.completion\",\"choices\":[ {\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":\"stop\"}],\n\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}";
-const STREAM: [&str; 2] = [
-    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"On it\"},\"finish_reason\":null}]}\n\n",
-    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"file_delete\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n",
-];
-
-#[derive(Clone, Copy)]
-enum Answer {
-    Document,
-    Events,
-    /// Redirects once, to an allowed document.
-    Redirect,
-    Never,
-}
-
-/// A server that keeps what it was sent.
-#[derive(Clone)]
-struct Server {
-    address: SocketAddr,
-    answer: Answer,
-    requests: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
-}
-
-impl Server {
-    async fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self {
-            address: listener.local_addr().unwrap(),
-            answer,
-            requests: Arc::default(),
-        };
-        let router = Router::new().fallback(reply).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/v1/chat/completions", self.address)
-    }
-
-    fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-async fn reply(State(server): State<Server>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    server.requests.lock().unwrap().push((head.headers, body));
-    let response = Response::builder();
-    match server.answer {
-        Answer::Redirect if head.uri.path() != "/elsewhere" => response
-            .status(StatusCode::TEMPORARY_REDIRECT)
-            .header(header::LOCATION, "/elsewhere")
-            .body(Body::empty()),
-        Answer::Document | Answer::Redirect => response
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(DOCUMENT)),
-        Answer::Events => response
-            .header(header::CONTENT_TYPE, "text/event-stream")
-            .body(Body::from_stream(stream::iter(
-                STREAM.map(Ok::<_, Infallible>),
-            ))),
-        Answer::Never => return std::future::pending().await,
-    }
-    .unwrap()
-}
-
-fn policy() -> Policy {
-    Policy::from_yaml(POLICY).unwrap()
-}
-
-fn layer() -> SekuireLayer {
-    SekuireLayer::new(policy())
-}
 
 fn client(layer: &SekuireLayer) -> SekuireService<reqwest::Client> {
     layer.reqwest_client(reqwest::Client::builder()).unwrap()
@@ -142,7 +48,7 @@ fn violation(error: &BoxError) -> PolicyViolation {
 
 #[tokio::test]
 async fn an_allowed_call_passes_byte_for_byte_both_ways_and_tells_its_url() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let url = format!("{}?trace=1", server.url());
     let answer = send(&client(&layer()), post(&url, REQUEST)).await.unwrap();
     assert_eq!(answer.url().as_str(), url);
@@ -159,7 +65,7 @@ async fn an_allowed_call_passes_byte_for_byte_both_ways_and_tells_its_url() {
 
 #[tokio::test]
 async fn a_streaming_request_body_is_judged_and_sent_on() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let (first, second) = REQUEST.split_at(20);
     let body = reqwest::Body::wrap_stream(stream::iter([Ok::<_, Infallible>(first), Ok(second)]));
     send(&client(&layer()), post(&server.url(), body))
@@ -170,7 +76,7 @@ async fn a_streaming_request_body_is_judged_and_sent_on() {
 
 #[tokio::test]
 async fn a_blocked_model_is_refused_before_anything_is_sent() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let body = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
     let error = send(&client(&layer()), post(&server.url(), body))
         .await
@@ -185,7 +91,7 @@ async fn a_blocked_model_is_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_forbidden_tool_ends_the_stream_and_never_leaves() {
-    let server = Server::start(Answer::Events).await;
+    let server = Server::start(Answer::Events(&STREAM)).await;
     let mut answer = send(&client(&layer()), post(&server.url(), REQUEST))
         .await
         .unwrap();
@@ -204,7 +110,7 @@ async fn a_forbidden_tool_ends_the_stream_and_never_leaves() {
 
 #[tokio::test]
 async fn refusals_are_openai_answers_when_asked_for() {
-    let server = Server::start(Answer::Events).await;
+    let server = Server::start(Answer::Events(&STREAM)).await;
     let client = client(&layer().respond(Respond::OpenAi));
     let body = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
     let answer = send(&client, post(&server.url(), body)).await.unwrap();
@@ -220,7 +126,7 @@ async fn refusals_are_openai_answers_when_asked_for() {
 
 #[tokio::test]
 async fn a_stream_can_end_in_an_event_where_requests_fail_with_an_error() {
-    let server = Server::start(Answer::Events).await;
+    let server = Server::start(Answer::Events(&STREAM)).await;
     let client = client(&layer().respond(Respond::OpenAiInStream));
     let body = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
     let error = send(&client, post(&server.url(), body)).await.unwrap_err();
@@ -233,7 +139,7 @@ async fn a_stream_can_end_in_an_event_where_requests_fail_with_an_error() {
 
 #[tokio::test]
 async fn a_redirect_does_not_lead_past_the_policy() {
-    let server = Server::start(Answer::Redirect).await;
+    let server = Server::start(Answer::Redirect(DOCUMENT)).await;
     // Not even the first step is taken, whatever the builder says.
     let following = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(3));
     let governed = layer().reqwest_client(following()).unwrap();
@@ -262,7 +168,7 @@ async fn a_redirect_does_not_lead_past_the_policy() {
 
 #[tokio::test]
 async fn a_request_keeps_its_extensions_and_its_timeout() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let nobody = Policy::from_yaml("permissions: { network: { enabled: false } }").unwrap();
     let governed = client(&SekuireLayer::from_source(PerRequest::or(
         PolicyEnforcer::new(nobody),
@@ -294,7 +200,7 @@ async fn a_request_keeps_its_extensions_and_its_timeout() {
 
 #[tokio::test]
 async fn a_call_that_runs_no_model_passes_as_it_is() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let url = server.url().replace("chat/completions", "models");
     let request = reqwest::Client::new().get(&url).build().unwrap();
     let answer = send(&client(&layer()), request).await.unwrap();
@@ -304,10 +210,7 @@ async fn a_call_that_runs_no_model_passes_as_it_is() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_no_violation() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let url = format!("http://{address}/v1/chat/completions");
+    let url = format!("http://{}/v1/chat/completions", loopback::nobody().await);
     let error = send(&client(&layer()), post(&url, REQUEST))
         .await
         .unwrap_err();

@@ -2,128 +2,29 @@
 
 #![cfg(test)]
 
+mod loopback;
+
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use http::{StatusCode, header};
+use loopback::{Answer, DOCUMENT, FORBIDDEN_STREAM, REQUEST, Server, layer, policy};
 use reqwest::redirect;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Extension, Middleware, Next};
 use tokio::net::TcpListener;
 use tower_sekuire::{
-    KillScope, KillSwitch, Policy, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule, Seen,
-    SekuireLayer, SekuireMiddleware,
+    AgentKey, KillScope, KillSwitch, PolicyEnforcer, PolicyViolation, RateLimit, Respond, Rule,
+    Seen, SekuireLayer, SekuireMiddleware,
 };
 
-const POLICY: &str = "
-agent:
-  models: { allowed_models: [gpt-4o-mini], blocked_models: [gpt-3.5-turbo] }
-  toolsets: { blocked_tools: [file_delete] }
-permissions:
-  network: { allowed_domains: [127.0.0.1] }
-rate_limits:
-  per_agent: { requests_per_minute: 3 }
-";
-
-/// White space and member order that no serializer would write: what arrives can only be the bytes that were sent.
-const REQUEST: &str =
-    "{ \"messages\" : [ {\"role\":\"user\",\"content\":\"Hi\"} ],\t\"model\":\"gpt-4o-mini\"}";
-const DOCUMENT: &str = "{\"id\":\"c\", \"object\":\"chat.completion\",\"choices\":[ {\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":\"stop\"}],\n\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}";
 /// Split where no event ends.
 const STREAM: [&str; 3] = [
     "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hel",
     "lo\"},\"finish_reason\":null}]}\n\n: keep-alive\n\ndata: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n",
     "\ndata: [DONE]\n\n",
 ];
-const FIRST_EVENT: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"On it\"},\"finish_reason\":null}]}\n\n";
-const FORBIDDEN_EVENT: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"file_delete\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n";
-
-/// A server that answers every request alike and keeps what it was sent.
-struct Server {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
-}
-
-#[derive(Clone, Copy)]
-enum Answer {
-    Document,
-    Events(&'static [&'static str]),
-    /// Redirects once, to an allowed document.
-    Redirect,
-    Busy,
-}
-
-impl Server {
-    async fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = requests.clone();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let kept = kept.clone();
-                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                    let kept = kept.clone();
-                    async move {
-                        let (head, body) = request.into_parts();
-                        let body = body.collect().await?.to_bytes();
-                        kept.lock().unwrap().push((head.headers, body));
-                        Ok::<_, hyper::Error>(reply(answer, head.uri.path()))
-                    }
-                });
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        Self { address, requests }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/v1/chat/completions", self.address)
-    }
-
-    fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-fn reply(answer: Answer, path: &str) -> Response<BoxBody<Bytes, Infallible>> {
-    let response = Response::builder();
-    match answer {
-        Answer::Redirect if path != "/elsewhere" => response
-            .status(StatusCode::TEMPORARY_REDIRECT)
-            .header(header::LOCATION, "/elsewhere")
-            .body(Full::default().boxed()),
-        Answer::Busy => response
-            .status(StatusCode::SERVICE_UNAVAILABLE)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(r#"{"error":{"message":"busy"}}"#).boxed()),
-        Answer::Document | Answer::Redirect => response
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(DOCUMENT).boxed()),
-        Answer::Events(events) => {
-            let frames = events
-                .iter()
-                .map(|event| Ok(Frame::data(Bytes::from_static(event.as_bytes()))));
-            response
-                .header(header::CONTENT_TYPE, "text/event-stream")
-                .body(BodyExt::boxed(StreamBody::new(stream::iter(frames))))
-        }
-    }
-    .unwrap()
-}
-
-fn layer() -> SekuireLayer {
-    SekuireLayer::new(Policy::from_yaml(POLICY).unwrap())
-}
 
 fn governed(middleware: SekuireMiddleware) -> ClientWithMiddleware {
     governed_over(redirect::Policy::none(), middleware)
@@ -159,7 +60,7 @@ fn violation(error: &(dyn Error + 'static)) -> PolicyViolation {
 
 #[tokio::test]
 async fn an_allowed_call_passes_byte_for_byte_both_ways() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let client = governed(layer().into());
     let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
 
@@ -179,7 +80,7 @@ async fn an_allowed_call_passes_byte_for_byte_both_ways() {
 
 #[tokio::test]
 async fn a_streaming_request_body_is_judged_and_sent_on() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let client = governed(layer().into());
     let (first, second) = REQUEST.split_at(20);
     let body = reqwest::Body::wrap_stream(stream::iter([Ok::<_, Infallible>(first), Ok(second)]));
@@ -204,7 +105,7 @@ async fn an_allowed_stream_passes_byte_for_byte() {
 
 #[tokio::test]
 async fn a_blocked_model_is_refused_before_anything_is_sent() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let client = governed(layer().into());
     let request = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
     let error = post(&client, &server.url(), request)
@@ -225,7 +126,7 @@ async fn a_blocked_model_is_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_host_off_the_list_is_refused_by_the_head_alone() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let client = governed(layer().into());
     let url = server.url().replace("127.0.0.1", "localhost");
     let error = post(&client, &url, REQUEST).send().await.unwrap_err();
@@ -235,7 +136,7 @@ async fn a_host_off_the_list_is_refused_by_the_head_alone() {
 
 #[tokio::test]
 async fn a_forbidden_tool_ends_the_stream_and_never_leaves() {
-    let server = Server::start(Answer::Events(&[FIRST_EVENT, FORBIDDEN_EVENT])).await;
+    let server = Server::start(Answer::Events(&FORBIDDEN_STREAM)).await;
     let client = governed(layer().into());
     let mut answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
 
@@ -247,7 +148,7 @@ async fn a_forbidden_tool_ends_the_stream_and_never_leaves() {
             Err(error) => break error,
         }
     };
-    assert_eq!(received, FIRST_EVENT.as_bytes());
+    assert_eq!(received, FORBIDDEN_STREAM[0].as_bytes());
     let found = violation(&error);
     assert_eq!(
         found.to_string(),
@@ -258,8 +159,8 @@ async fn a_forbidden_tool_ends_the_stream_and_never_leaves() {
 
 #[tokio::test]
 async fn the_rate_limit_is_shared_with_the_layer_it_was_made_from() {
-    let server = Server::start(Answer::Document).await;
-    let enforcer = PolicyEnforcer::new(Policy::from_yaml(POLICY).unwrap());
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let enforcer = PolicyEnforcer::new(policy());
     let layer = SekuireLayer::from_enforcer(enforcer.clone());
     let client = governed(SekuireMiddleware::new(&layer));
 
@@ -281,8 +182,30 @@ async fn the_rate_limit_is_shared_with_the_layer_it_was_made_from() {
 }
 
 #[tokio::test]
+async fn a_request_or_its_client_tells_whose_limit_it_spends() {
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
+    let layer = layer();
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with_init(Extension(AgentKey::new("writer")))
+        .with(SekuireMiddleware::new(&layer))
+        .build();
+    post(&client, &server.url(), REQUEST).send().await.unwrap();
+    post(&client, &server.url(), REQUEST)
+        .with_extension(AgentKey::new("reviewer"))
+        .send()
+        .await
+        .unwrap();
+    let mut agents: Vec<_> = layer.usage().into_iter().map(|(agent, _)| agent).collect();
+    agents.sort();
+    assert_eq!(
+        agents.iter().map(|agent| &**agent).collect::<Vec<_>>(),
+        ["reviewer", "writer"]
+    );
+}
+
+#[tokio::test]
 async fn refusals_are_openai_answers_when_asked_for() {
-    let server = Server::start(Answer::Events(&[FIRST_EVENT, FORBIDDEN_EVENT])).await;
+    let server = Server::start(Answer::Events(&FORBIDDEN_STREAM)).await;
     let client = governed(layer().respond(Respond::OpenAi).into());
 
     let request = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
@@ -296,14 +219,14 @@ async fn refusals_are_openai_answers_when_asked_for() {
 
     let answer = post(&client, &server.url(), REQUEST).send().await.unwrap();
     let text = answer.text().await.unwrap();
-    let error = text.strip_prefix(FIRST_EVENT).unwrap();
+    let error = text.strip_prefix(FORBIDDEN_STREAM[0]).unwrap();
     assert!(error.starts_with("data: {\"error\":"), "{error}");
     assert!(error.contains("\"code\":\"tool_blocked\""), "{error}");
 }
 
 #[tokio::test]
 async fn a_redirect_does_not_lead_past_the_policy() {
-    let server = Server::start(Answer::Redirect).await;
+    let server = Server::start(Answer::Redirect(DOCUMENT)).await;
     for redirects in [redirect::Policy::none(), redirect::Policy::limited(3)] {
         let client = governed_over(redirects, layer().into());
         let error = post(&client, &server.url(), REQUEST)
@@ -365,7 +288,7 @@ async fn attempts_of_a_retry_below_are_not_counted() {
 
 #[tokio::test]
 async fn a_stream_can_end_in_an_event_where_requests_fail_with_an_error() {
-    let server = Server::start(Answer::Events(&[FIRST_EVENT, FORBIDDEN_EVENT])).await;
+    let server = Server::start(Answer::Events(&FORBIDDEN_STREAM)).await;
     let client = governed(layer().respond(Respond::OpenAiInStream).into());
     let request = REQUEST.replace("gpt-4o-mini", "gpt-3.5-turbo");
     let sent = post(&client, &server.url(), request).send().await;
@@ -377,7 +300,7 @@ async fn a_stream_can_end_in_an_event_where_requests_fail_with_an_error() {
 
 #[tokio::test]
 async fn a_call_that_runs_no_model_passes_as_it_is() {
-    let server = Server::start(Answer::Document).await;
+    let server = Server::start(Answer::Json(DOCUMENT)).await;
     let client = governed(layer().into());
     let url = server.url().replace("chat/completions", "models");
     let answer = client
@@ -422,11 +345,8 @@ async fn a_call_that_waits_is_given_up_when_somebody_stops_it() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_no_violation() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
     let client = governed(layer().into());
-    let url = format!("http://{address}/v1/chat/completions");
+    let url = format!("http://{}/v1/chat/completions", loopback::nobody().await);
     let error = post(&client, &url, REQUEST).send().await.unwrap_err();
     assert!(error.is_connect());
     assert!(PolicyViolation::find(&error).is_none());

@@ -1,8 +1,10 @@
 //! A provider for the examples, on loopback: it answers chat completions in OpenAI's form, whole and streamed.
 //!
 //! It follows a script where a model would think: it calls the tools that the request offers, one after the other, and
-//! then answers with the last result. Asked to clean up, it calls `file_delete`, which nobody offered it.
+//! then answers with the last result. Asked to clean up, it calls `file_delete`, which nobody offered it. Asked to take its
+//! time, it begins an answer and never ends it.
 
+#![allow(dead_code, reason = "each example uses its own part")]
 #![expect(
     clippy::indexing_slicing,
     reason = "a member that a JSON value lacks reads as null"
@@ -16,7 +18,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::header;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -30,9 +32,16 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) async fn start() -> io::Result<Self> {
+        Self::start_behind(|router| router).await
+    }
+
+    /// A provider with something around it.
+    pub(crate) async fn start_behind(
+        around: impl FnOnce(Router) -> Router + Send,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let router = Router::new().route("/v1/chat/completions", post(answer));
+        let router = around(Router::new().route("/v1/chat/completions", post(answer)));
         let task = tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, task })
     }
@@ -52,15 +61,24 @@ async fn answer(Json(request): Json<Value>) -> Response {
     let turn = Turn::next(&request);
     if request["stream"] == true {
         turn.stream(&request)
-    } else {
+    } else if turn.ends {
         Json(turn.document(&request)).into_response()
+    } else {
+        ([(header::CONTENT_TYPE, "application/json")], begun("{")).into_response()
     }
+}
+
+/// A body that begins so and never ends.
+fn begun(text: impl Into<String>) -> Body {
+    let first = stream::iter([Ok::<_, Infallible>(text.into())]);
+    Body::from_stream(first.chain(stream::pending()))
 }
 
 /// What the assistant says and which tool it calls.
 struct Turn {
     text: String,
     call: Option<(String, Value)>,
+    ends: bool,
 }
 
 impl Turn {
@@ -78,6 +96,7 @@ impl Turn {
             return Self {
                 text: "Removing old files.".to_owned(),
                 call: Some(("file_delete".to_owned(), json!({"path": "/srv/archive"}))),
+                ends: true,
             };
         }
         let tools = list("tools");
@@ -91,13 +110,18 @@ impl Turn {
             return Self {
                 text: String::new(),
                 call: Some((name.to_owned(), arguments)),
+                ends: true,
             };
         }
         let text = match results.last() {
             Some(result) => format!("Light needs {result} seconds from the Sun to the Earth."),
             None => "Few, clear, kept.".to_owned(),
         };
-        Self { text, call: None }
+        Self {
+            text,
+            call: None,
+            ends: !questions.iter().any(|text| text.contains("your time")),
+        }
     }
 
     fn document(&self, request: &Value) -> Value {
@@ -155,6 +179,11 @@ impl Turn {
             });
             format!("data: {chunk}\n\n")
         };
+        if !self.ends {
+            let first = deltas.into_iter().take(2).map(|delta| event(delta, None));
+            let body = begun(first.collect::<String>());
+            return ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response();
+        }
         let mut events: Vec<_> = deltas.into_iter().map(|delta| event(delta, None)).collect();
         events.push(event(json!({}), Some(self.finish_reason())));
         events.push("data: [DONE]\n\n".to_owned());

@@ -3,7 +3,6 @@
 //! INVARIANT: a factory is asked for its request once for each attempt, and what it makes is what is judged and what is
 //! sent. Built a second time, it could be another one.
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -106,15 +105,5 @@ fn native(error: BoxError) -> OpenAIError {
             Ok(error) => *error,
             Err(error) => OpenAIError::Boxed(error),
         },
-    }
-}
-
-/// The error inside async-openai's, which stands in for it and tells the source of the inner one as its own.
-pub(crate) fn kept<'e>(
-    error: &'e (dyn StdError + 'static),
-) -> Option<&'e (dyn StdError + 'static)> {
-    match error.downcast_ref()? {
-        OpenAIError::Boxed(inner) => Some(&**inner),
-        _ => None,
     }
 }

@@ -8,14 +8,3 @@ pub(crate) mod async_openai;
 pub(crate) mod reqwest;
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) mod reqwest_middleware;
-
-#[cfg(feature = "async-openai")]
-pub(crate) use self::async_openai::kept;
-
-/// The error that a host's own error keeps and doesn't tell as its source.
-#[cfg(not(feature = "async-openai"))]
-pub(crate) const fn kept<'e>(
-    _: &'e (dyn std::error::Error + 'static),
-) -> Option<&'e (dyn std::error::Error + 'static)> {
-    None
-}
