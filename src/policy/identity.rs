@@ -10,7 +10,7 @@ use super::Notice;
 use super::canonical::canonical;
 use super::compile::Rules;
 use super::document::{self, Format};
-use super::error::{Draft, PolicyError, shown};
+use super::error::{Draft, PolicyError, Problem, shown};
 use super::loader;
 use super::reader::{Field, Spot};
 
@@ -125,10 +125,9 @@ fn text_of(folder: &Path, named @ (spot, path): &(Spot, String)) -> Result<Strin
 
 fn not_computed((spot, path): &(Spot, String), error: &PolicyError) -> Notice {
     let source = error.source().and_then(|source| source.downcast_ref());
-    let why = match (source.map(io::Error::kind), error.problems()) {
-        (Some(io::ErrorKind::NotFound), _) => "there is no such file",
-        (_, [problem, ..]) => problem.message(),
-        (_, []) => "it can't be read",
+    let why = match source.map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound) => "there is no such file",
+        _ => error.problems().first().map_or("", Problem::message),
     };
     let path = shown(path);
     spot.notice(format!("`{path}`: {why}: the agent's id is not computed"))
