@@ -11,7 +11,7 @@ use super::agents::{self, NameSections, ToolEntries};
 use super::document::{self, Format, Node, Value};
 use super::error::{Draft, shown};
 #[cfg(feature = "signed")]
-use super::identity::MadeOf;
+use super::identity::{MOST_OTHERS, MadeOf};
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader};
 use super::rules::NameMatch;
@@ -27,6 +27,9 @@ pub(super) struct Rules {
     /// What the agent's id is made of, if the file names it.
     #[cfg(feature = "signed")]
     pub(super) made_of: Option<MadeOf>,
+    /// The same of the file's other agents, by their names.
+    #[cfg(feature = "signed")]
+    pub(super) others: Vec<(String, MadeOf)>,
 }
 
 /// Tools by category, and where that was read.
@@ -219,6 +222,18 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             .collect(),
         _ => Vec::new(),
     };
+    let mut other_ids: BTreeMap<_, _> = found_agents
+        .iter()
+        .map(|agent| {
+            let id = agent.sekuire_id.as_ref().map(|(_, id)| (*id).to_owned());
+            (agent.name.clone(), id)
+        })
+        .collect();
+    #[cfg(feature = "signed")]
+    let mut others: Vec<_> = found_agents
+        .iter()
+        .filter_map(|agent| Some((agent.name.clone(), agent.made_of.clone()?)))
+        .collect();
     let agent = agents::choose(reader, agent_section.as_ref(), found_agents, lists, wanted)?;
     let NameSections { models, tools } = agent.lists;
     let governed = models.is_some() || tools.is_some() || permissions.is_some() || limits.is_some();
@@ -233,16 +248,23 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
         sections::warn_of_unused_limits(reader, &models, &limits);
     }
     let stated = agent.sekuire_id.or(sekuire_id);
-    // Of several agents nobody knows which one it is about.
+    other_ids.remove(&agent.name);
+    #[cfg(feature = "signed")]
+    others.retain(|(name, _)| *name != agent.name);
+    #[cfg(feature = "signed")]
+    others.truncate(MOST_OTHERS);
+    // Of several agents nobody knows which one `identity` is about.
     #[cfg(feature = "signed")]
     let made_of = made_of
         .filter(|_| listed.len() < 2)
+        .or(agent.made_of)
         .map(|made_of| made_of.stated(stated.clone()));
     let tools_file = agent.tools_file.or(tools_file).unwrap_or("tools.json");
     governed.then(|| Rules {
         inner: Inner {
             agent: agent.name,
             sekuire_id: stated.map(|(_, id)| id.to_owned()),
+            other_ids,
             agents: listed,
             models,
             tools,
@@ -253,7 +275,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             unenforced: Vec::new(),
             warnings: Vec::new(),
             translated: Vec::new(),
-            tools_file: None,
+            beside: Vec::new(),
             #[cfg(feature = "signed")]
             envelope: None,
         },
@@ -261,6 +283,8 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
         tools_file: tools_file.to_owned(),
         #[cfg(feature = "signed")]
         made_of,
+        #[cfg(feature = "signed")]
+        others,
     })
 }
 

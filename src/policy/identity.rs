@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
@@ -45,28 +45,48 @@ pub fn sekuire_id(model: &str, system_prompt: &str, tools: &str) -> Result<Strin
     )))
 }
 
-/// What a policy says its agent's id is made of: `identity`, with the paths of the prompt and of the tools.
+/// What a policy says an agent's id is made of: a model, and the paths of a prompt and of tools.
 #[derive(Clone, Debug)]
 pub(super) struct MadeOf {
+    /// The section that says so.
+    section: String,
     model: String,
     prompt: (Spot, String),
     tools: (Spot, String),
     stated: Option<(Spot, String)>,
+    /// The section is there for the id, so that a file that isn't there is missing. In an agent's own section a text
+    /// may be the prompt itself.
+    for_the_id: bool,
 }
 
 impl MadeOf {
-    /// `None` unless all three are named.
+    /// Of `identity`; `None` unless all three are named.
     pub(super) fn read(identity: &Field<'_>) -> Option<Self> {
-        let named = |key: &str| {
-            let field = identity.below(key)?;
-            let text = field.node.text().filter(|text| !text.is_empty())?;
-            Some((field.spot(), text.to_owned()))
+        Some(Self {
+            section: identity.path.clone(),
+            model: named(identity, "model")?.1,
+            prompt: named(identity, "system_prompt_path")?,
+            tools: named(identity, "tools_path")?,
+            stated: None,
+            for_the_id: true,
+        })
+    }
+
+    /// Of an agent's own section; `None` unless all three are named, and one model.
+    pub(super) fn of_agent(agent: &Field<'_>) -> Option<Self> {
+        let own = named(agent, "model");
+        let llm = agent.below("llm").and_then(|llm| named(&llm, "model"));
+        let model = match (own, llm) {
+            (Some((_, own)), Some((_, other))) if own != other => return None,
+            (own, llm) => own.or(llm)?.1,
         };
         Some(Self {
-            model: named("model")?.1,
-            prompt: named("system_prompt_path")?,
-            tools: named("tools_path")?,
+            section: agent.path.clone(),
+            model,
+            prompt: named(agent, "system_prompt")?,
+            tools: named(agent, "tools")?,
             stated: None,
+            for_the_id: false,
         })
     }
 
@@ -78,42 +98,80 @@ impl MadeOf {
         }
     }
 
-    fn id(&self, folder: &Path) -> Result<String, Notice> {
-        let prompt = text_of(folder, &self.prompt)?;
-        let tools = text_of(folder, &self.tools)?;
-        sekuire_id(&self.model, &prompt, &tools).map_err(|error| not_computed(&self.tools, &error))
+    /// The files that it is made of, whether they are there or not.
+    fn files(&self, folder: &Path) -> impl Iterator<Item = PathBuf> {
+        let files = [&self.prompt, &self.tools];
+        let inside = files.into_iter().filter(|(_, path)| is_inside(path));
+        inside.map(|(_, path)| folder.join(path))
+    }
+
+    /// `None` where nothing promised one.
+    fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
+        if !self.for_the_id && !self.files(folder).all(|file| file.is_file()) {
+            return None;
+        }
+        let id = || {
+            let prompt = text_of(folder, &self.prompt)?;
+            let tools = text_of(folder, &self.tools)?;
+            sekuire_id(&self.model, &prompt, &tools)
+                .map_err(|error| not_computed(&self.tools, &error))
+        };
+        Some(id())
     }
 }
 
+fn named(section: &Field<'_>, key: &str) -> Option<(Spot, String)> {
+    let field = section.below(key)?;
+    let text = field.node.text().filter(|text| !text.is_empty())?;
+    Some((field.spot(), text.to_owned()))
+}
+
 impl Rules {
-    /// Computes the agent's id from the files beside the policy. They are no rules, so that one that can't be read is
-    /// worth a remark and no more.
+    /// Computes the agent's id from the files beside the policy, and those of the file's other agents. They are no
+    /// rules, so that one that can't be read is worth a remark and no more.
     pub(super) fn identify(&mut self, folder: &Path) {
+        let all = self
+            .made_of
+            .iter()
+            .chain(self.others.iter().map(|(_, made_of)| made_of));
+        let files: Vec<_> = all.flat_map(|made_of| made_of.files(folder)).collect();
+        self.inner.beside.extend(files);
+        for (agent, made_of) in &self.others {
+            if let Some(Ok(id)) = made_of.id(folder) {
+                self.inner.other_ids.insert(agent.clone(), Some(id));
+            }
+        }
         let Some(made_of) = self.made_of.take() else {
             return;
         };
         match made_of.id(folder) {
-            Ok(id) => {
+            Some(Ok(id)) => {
                 if let Some((spot, stated)) = made_of.stated
                     && stated != id
                 {
-                    let stated = shown(&stated);
+                    let (stated, section) = (shown(&stated), made_of.section);
                     let message = format!(
-                        "is `{stated}`, but the model and files under `identity` make `{id}`, which is told instead"
+                        "is `{stated}`, but the model and files under `{section}` make `{id}`, which is told instead"
                     );
                     self.inner.warnings.push(spot.notice(message));
                 }
                 self.inner.sekuire_id = Some(id);
             }
-            Err(notice) => self.inner.warnings.push(notice),
+            Some(Err(notice)) => self.inner.warnings.push(notice),
+            None => {}
         }
     }
 }
 
+/// Whether a path that is named from the policy's folder lies in it.
+fn is_inside(path: &str) -> bool {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    Path::new(path).components().all(inside)
+}
+
 /// Reads a file that is named from the policy's folder and lies in it.
 fn text_of(folder: &Path, named @ (spot, path): &(Spot, String)) -> Result<String, Notice> {
-    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    if !Path::new(path).components().all(inside) {
+    if !is_inside(path) {
         let path = shown(path);
         let message = format!(
             "`{path}` leads out of the policy's folder and is not read: the agent's id is not computed"
@@ -137,6 +195,9 @@ fn not_computed((spot, path): &(Spot, String), error: &PolicyError) -> Notice {
 pub(super) fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
+
+/// Of how many agents ids are computed, besides the one that is chosen: each costs reading two files.
+pub(super) const MOST_OTHERS: usize = 100;
 
 #[cfg(test)]
 mod tests {
