@@ -292,9 +292,8 @@ fn assert_bearable(about: &str, started: Instant, bytes: u64) {
     let took = started.elapsed();
     assert!(took < LONGEST, "{about} takes {took:?}");
     assert!(bytes < MOST, "{about} takes {bytes} bytes");
-    if std::env::var_os("SEKUIRE_TEST_COSTS").is_some() {
-        println!("{took:>12?} {bytes:>10} {about}");
-    }
+    // Shown by `--nocapture`.
+    println!("{took:>12?} {bytes:>10} bytes: {about}");
 }
 
 #[test]

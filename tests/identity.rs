@@ -287,3 +287,42 @@ fn a_call_of_another_agent_is_told_under_its_own_id() {
         assert_eq!(told(policy.clone(), by), [expected.clone(), expected]);
     }
 }
+
+#[test]
+fn many_agents_with_the_largest_files_cost_no_more_than_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = |number: usize| {
+        let dots = "./".repeat(number % 7);
+        format!(
+            "a{number}: {{ model: m, system_prompt: {dots}prompt.md, tools: {dots}tools.json }}"
+        )
+    };
+    let agents: Vec<_> = (0..1_000).map(agent).collect();
+    let policy = format!(
+        "agents: {{ {} }}\nmodels: {{ blocked_models: [a] }}",
+        agents.join(", ")
+    );
+    let tools = format!("[{}0]", "0,".repeat(19_000));
+    for (name, text) in [
+        ("sekuire.yml", &policy),
+        ("prompt.md", &"x".repeat(256 * 1024)),
+        ("tools.json", &tools),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let loader = Policy::loader().agent("a0");
+    let mut loaded = None;
+    let cost = allocation_counter::measure(|| {
+        loaded = Some(loader.from_path(folder.path().join("sekuire.yml")));
+    });
+    assert!(cost.bytes_max < 16 * 1024 * 1024, "{}", cost.bytes_max);
+    let policy = loaded.unwrap().unwrap();
+    let id = sekuire_id("m", &"x".repeat(256 * 1024), &tools).unwrap();
+    for (agent, known) in [("a0", true), ("a1", true), ("a100", true), ("a101", false)] {
+        assert_eq!(
+            policy.sekuire_id_of(agent),
+            known.then_some(&*id),
+            "{agent}"
+        );
+    }
+}

@@ -344,6 +344,50 @@ fn no_prefix_of_a_signed_policy_loads() {
 }
 
 #[test]
+fn the_files_beside_a_signed_policy_are_not_signed_and_that_is_told() {
+    let content = r#"{"identity":{"model":"gpt-4o","system_prompt_path":"prompt.md","tools_path":"tools.json"},"toolsets":{"allowed_tools":["search","files:*"],"blocked_tools":["web:*"]}}"#;
+    let (hash, signature) = sign(&SigningKey::from_bytes(&SEED), "policy_1", "3", content);
+    let mut envelope = envelope_of("3");
+    envelope["content"] = serde_json::from_str(content).unwrap();
+    envelope["hash"] = json!(hash);
+    envelope["signature"] = json!(signature);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.json");
+    std::fs::write(&path, envelope.to_string()).unwrap();
+    let warnings = |trust: Option<Trust>| -> Vec<String> {
+        let loader = match trust {
+            Some(trust) => Policy::loader().trust(trust),
+            None => Policy::loader(),
+        };
+        let policy = loader.from_path(&path).unwrap();
+        let warnings = policy.warnings().iter();
+        let of_signature = warnings.filter(|notice| notice.message().contains("sign"));
+        of_signature
+            .inspect(|notice| assert!(notice.line().is_some()))
+            .map(ToString::to_string)
+            .collect()
+    };
+    let tools = "toolsets.allowed_tools[1]: `files:*` means the tools that `tools.json` says, which is not signed: \
+        list the tools by name, or let nobody change that file who may not change the policy";
+    // Somebody may put it there.
+    assert_eq!(warnings(Some(trust())), [tools]);
+    std::fs::write(folder.path().join("prompt.md"), "hello").unwrap();
+    std::fs::write(folder.path().join("tools.json"), "[]").unwrap();
+    let id = "identity.system_prompt_path: `prompt.md` and `tools.json` are not signed, and whoever changes them changes \
+        the agent's id: state it as `sekuire_id`, so that another one is remarked on";
+    assert_eq!(warnings(Some(trust())), [tools, id]);
+    // Of a policy whose signature nobody looks at, it says nothing new.
+    assert_eq!(warnings(None), [""; 0]);
+    // Without files there are none to tell of.
+    assert!(
+        load(trust(), &envelope_of("3"))
+            .unwrap()
+            .warnings()
+            .is_empty()
+    );
+}
+
+#[test]
 fn content_that_has_no_one_text_can_not_be_signed() {
     let head = "policy_id: policy_1\nworkspace_id: ws_1\nversion: \"3\"\nstatus: active\nhash: a\ncontent: ";
     for (content, said) in [

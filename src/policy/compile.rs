@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+#[cfg(feature = "signed")]
+use super::Notice;
 use super::agents::{self, NameSections, ToolEntries};
 use super::document::{self, Format, Node, Value};
 use super::error::{Draft, shown};
 #[cfg(feature = "signed")]
 use super::identity::{MOST_OTHERS, MadeOf};
 use super::pattern::NamePattern;
-use super::reader::{Field, Reader};
+use super::reader::{Field, Reader, Spot};
 use super::rules::NameMatch;
 use super::sections::{self, Permissions};
 use super::{Inner, Policy, schema};
@@ -30,6 +32,9 @@ pub(super) struct Rules {
     /// The same of the file's other agents, by their names.
     #[cfg(feature = "signed")]
     pub(super) others: Vec<(String, MadeOf)>,
+    /// What is to be remarked if the policy is signed: the files that the id is made of are not.
+    #[cfg(feature = "signed")]
+    pub(super) unsigned_id: Option<Notice>,
 }
 
 /// Tools by category, and where that was read.
@@ -41,8 +46,13 @@ pub(super) struct Categories {
 
 impl Rules {
     pub(super) fn tool_patterns(&self) -> impl Iterator<Item = &NamePattern> {
+        self.tool_entries().map(|(_, pattern)| pattern)
+    }
+
+    /// Every entry for tools with its place, those that allow first.
+    pub(super) fn tool_entries(&self) -> impl Iterator<Item = &(Spot, NamePattern)> {
         let ToolEntries { allowed, blocked } = &self.tool_entries;
-        allowed.iter().chain(blocked).map(|(_, pattern)| pattern)
+        allowed.iter().chain(blocked)
     }
 
     /// The path of the agent's `tools.json`, from the policy's folder.
@@ -285,6 +295,8 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
         made_of,
         #[cfg(feature = "signed")]
         others,
+        #[cfg(feature = "signed")]
+        unsigned_id: None,
     })
 }
 

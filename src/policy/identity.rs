@@ -1,5 +1,6 @@
 //! The id that Sekuire gives an agent: a hash of what it is made of.
 
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -31,18 +32,29 @@ use super::reader::{Field, Spot};
 /// When `tools` is JSON that can't be read here for certain: over 256 KiB, nested deeper than 32 levels, with a key
 /// given twice in an object, or with a number that binary fractions don't hold exactly enough.
 pub fn sekuire_id(model: &str, system_prompt: &str, tools: &str) -> Result<String, PolicyError> {
-    let refused = |draft| PolicyError::new(vec![draft], tools, Format::Json);
-    let prompt = hash(system_prompt.trim());
-    let tools = if serde_json::from_str::<IgnoredAny>(tools).is_ok() {
-        let root = document::parse(tools, Format::Json).map_err(refused)?;
-        let text = canonical(&root);
-        hash(&text.map_err(|why| refused(Draft::new("", why)))?)
-    } else {
-        hash(tools)
-    };
-    Ok(hash(&format!(
-        "model:{model}|prompt:{prompt}|tools:{tools}"
-    )))
+    Ok(id_of(
+        model,
+        &hash_of_prompt(system_prompt),
+        &hash_of_tools(tools)?,
+    ))
+}
+
+fn id_of(model: &str, prompt: &str, tools: &str) -> String {
+    hash(&format!("model:{model}|prompt:{prompt}|tools:{tools}"))
+}
+
+fn hash_of_prompt(text: &str) -> String {
+    hash(text.trim())
+}
+
+fn hash_of_tools(text: &str) -> Result<String, PolicyError> {
+    if serde_json::from_str::<IgnoredAny>(text).is_err() {
+        return Ok(hash(text));
+    }
+    let refused = |draft| PolicyError::new(vec![draft], text, Format::Json);
+    let root = document::parse(text, Format::Json).map_err(refused)?;
+    let canonical = canonical(&root).map_err(|why| refused(Draft::new("", why)))?;
+    Ok(hash(&canonical))
 }
 
 /// What a policy says an agent's id is made of: a model, and the paths of a prompt and of tools.
@@ -134,10 +146,20 @@ impl Rules {
             .made_of
             .iter()
             .chain(self.others.iter().map(|(_, made_of)| made_of));
-        let files: Vec<_> = all.flat_map(|made_of| made_of.files(folder)).collect();
+        let files: BTreeSet<_> = all.flat_map(|made_of| made_of.files(folder)).collect();
         self.inner.beside.extend(files);
+        // Agents may share a file, and a policy may name one for each of them.
+        let (mut prompts, mut tools) = (HashMap::new(), HashMap::new());
         for (agent, made_of) in &self.others {
-            if let Some(Ok(id)) = made_of.id(folder) {
+            let text = |named| text_of(folder, named).ok();
+            let prompt = prompts
+                .entry(folder.join(&made_of.prompt.1))
+                .or_insert_with(|| Some(hash_of_prompt(&text(&made_of.prompt)?)));
+            let tools = tools
+                .entry(folder.join(&made_of.tools.1))
+                .or_insert_with(|| hash_of_tools(&text(&made_of.tools)?).ok());
+            if let (Some(prompt), Some(tools)) = (prompt, tools) {
+                let id = id_of(&made_of.model, prompt, tools);
                 self.inner.other_ids.insert(agent.clone(), Some(id));
             }
         }
@@ -146,15 +168,22 @@ impl Rules {
         };
         match made_of.id(folder) {
             Some(Ok(id)) => {
-                if let Some((spot, stated)) = made_of.stated
-                    && stated != id
+                if let Some((spot, stated)) = &made_of.stated
+                    && *stated != id
                 {
-                    let (stated, section) = (shown(&stated), made_of.section);
+                    let (stated, section) = (shown(stated), &made_of.section);
                     let message = format!(
                         "is `{stated}`, but the model and files under `{section}` make `{id}`, which is told instead"
                     );
                     self.inner.warnings.push(spot.notice(message));
                 }
+                let ((spot, prompt), (_, tools)) = (&made_of.prompt, &made_of.tools);
+                let (prompt, tools) = (shown(prompt), shown(tools));
+                let message = format!(
+                    "`{prompt}` and `{tools}` are not signed, and whoever changes them changes the agent's id: \
+                     state it as `sekuire_id`, so that another one is remarked on"
+                );
+                self.unsigned_id = Some(spot.notice(message));
                 self.inner.sekuire_id = Some(id);
             }
             Some(Err(notice)) => self.inner.warnings.push(notice),

@@ -202,6 +202,10 @@ impl PolicyLoader {
             }
             rules.resolve(&known);
         }
+        #[cfg(feature = "signed")]
+        if folder.is_some() {
+            rules.warn_of_unsigned_files();
+        }
         Ok(rules.into_policy(text, format))
     }
 }
