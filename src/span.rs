@@ -59,6 +59,7 @@ pub(crate) fn operation(endpoint: &str) -> Option<&'static str> {
 fn provider(service: &str) -> &str {
     match service {
         "azure" => "azure.ai.openai",
+        "bedrock" => "aws.bedrock",
         "mistral" => "mistral_ai",
         "google" => "gcp.gen_ai",
         "xai" => "x_ai",

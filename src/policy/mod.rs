@@ -10,7 +10,7 @@ mod canonical;
 mod compile;
 mod dialect;
 mod document;
-mod domain;
+pub(crate) mod domain;
 mod error;
 mod filesystem;
 #[cfg(feature = "signed")]
