@@ -119,16 +119,14 @@ fn meaning_of(policy: &Policy) -> String {
         };
         line(format!("{scope}: {limit}"));
     }
-    for notice in policy.translated() {
-        line(format!("translated: {notice}"));
-    }
-    for notice in policy.unenforced() {
-        line(format!("not enforced: {notice}"));
-    }
-    for notice in policy.warnings() {
-        match (notice.line(), notice.column()) {
-            (Some(at), Some(column)) => line(format!("warning: {at}:{column}: {notice}")),
-            _ => line(format!("warning: {notice}")),
+    for (title, notices) in [
+        ("translated", policy.translated()),
+        ("not enforced", policy.unenforced()),
+        ("warning", policy.warnings()),
+    ] {
+        for notice in notices {
+            let (at, column) = notice.line().zip(notice.column()).unwrap();
+            line(format!("{title}: {at}:{column}: {notice}"));
         }
     }
     if said.is_empty() {
@@ -949,7 +947,7 @@ const KEYS: &[Row<&str>] = &[
         "a key given twice under an extension key",
         "models: {}\nx-note: {a: 1, a: 2}\n",
         Means(
-            "not enforced: x-note: extension key, not read\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: x-note: extension key, not read\nwarning: 1:1: models: restricts nothing\n",
         ),
     ),
     (
@@ -1185,7 +1183,7 @@ const KEYS: &[Row<&str>] = &[
         "an extension key",
         "models: {blocked_models: [a], x-why: {allowed_models: [a]}}\nx-owner: {a: [1, ~]}\n",
         Means(
-            "models, blocked [\"a\"]\nnot enforced: x-owner: extension key, not read\nnot enforced: models.x-why: extension key, not read\n",
+            "models, blocked [\"a\"]\nnot enforced: 2:1: x-owner: extension key, not read\nnot enforced: 1:31: models.x-why: extension key, not read\n",
         ),
     ),
     (
@@ -1684,7 +1682,7 @@ const TYPES: &[Row<&str>] = &[
         "two exclamation marks that are no tag",
         "# !!binary: [!!str a]\ndescription: beware !!binary\nmodels: {blocked_models: [a!!b, 'c !!d']}\n",
         Means(
-            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: description: describes, restricts nothing\n",
+            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\n",
         ),
     ),
 ];
@@ -2029,14 +2027,14 @@ const LISTS: &[Row<&str>] = &[
         "an empty allow list of paths",
         "permissions: {filesystem: {allowed_paths: []}}\n",
         Means(
-            "files, allowed []\nnot enforced: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:15: permissions.filesystem: an empty allow list allows no path\n",
+            "files, allowed []\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:15: permissions.filesystem: an empty allow list allows no path\n",
         ),
     ),
     (
         "an empty allow list of extensions",
         "permissions: {filesystem: {allowed_extensions: []}}\n",
         Means(
-            "files\nextensions []\nnot enforced: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:15: permissions.filesystem: an empty list of extensions allows no file\n",
+            "files\nextensions []\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:15: permissions.filesystem: an empty list of extensions allows no file\n",
         ),
     ),
     (
@@ -2700,21 +2698,21 @@ const PATHS: &[Row<&str>] = &[
         "everything below a folder",
         "permissions: {filesystem: {allowed_paths: ['/srv/*']}}\n",
         Means(
-            "files, allowed [\"/srv/*\"]\nnot enforced: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
+            "files, allowed [\"/srv/*\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
         ),
     ),
     (
         "every path",
         "permissions: {filesystem: {allowed_paths: ['*']}}\n",
         Means(
-            "files, allowed [\"*\"]\nnot enforced: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
+            "files, allowed [\"*\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
         ),
     ),
     (
         "the root",
         "permissions: {filesystem: {allowed_paths: ['/']}}\n",
         Means(
-            "files, allowed [\"/\"]\nnot enforced: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
+            "files, allowed [\"/\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
         ),
     ),
     (
@@ -2784,7 +2782,7 @@ const PATHS: &[Row<&str>] = &[
         "a variable",
         "permissions: {filesystem: {allowed_paths: ['/home/${USER}/*']}}\n",
         Means(
-            "files, allowed [\"/home/${USER}/*\"]\nnot enforced: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:44: permissions.filesystem.allowed_paths[0]: `/home/${USER}/*` is compared as it is: variables are not expanded here\n",
+            "files, allowed [\"/home/${USER}/*\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:44: permissions.filesystem.allowed_paths[0]: `/home/${USER}/*` is compared as it is: variables are not expanded here\n",
         ),
     ),
     (
@@ -2975,7 +2973,7 @@ const DIALECTS: &[Row<&str>] = &[
         "approval by nobody",
         "models: {}\ncompliance: {require_approval: [], data_residency: null}\n",
         Means(
-            "not enforced: compliance: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: compliance: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
         ),
     ),
     (
@@ -3003,7 +3001,7 @@ const DIALECTS: &[Row<&str>] = &[
         "a setting that is no limit",
         "models: {}\nllm: {max_tokens: 10}\n",
         Means(
-            "not enforced: llm: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: llm: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
         ),
     ),
     (
@@ -3036,7 +3034,7 @@ const DIALECTS: &[Row<&str>] = &[
         "a draft",
         "policy_id: p\nstatus: draft\ncontent: {models: {blocked_models: [a]}}\n",
         Means(
-            "models, blocked [\"a\"]\nnot enforced: policy_id: part of the envelope, not verified\nnot enforced: status: part of the envelope, not verified\nwarning: 2:1: status: the policy is marked `draft`, not `active`\n",
+            "models, blocked [\"a\"]\nnot enforced: 1:1: policy_id: part of the envelope, not verified\nnot enforced: 2:1: status: part of the envelope, not verified\nwarning: 2:1: status: the policy is marked `draft`, not `active`\n",
         ),
     ),
     (

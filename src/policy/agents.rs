@@ -135,7 +135,7 @@ pub(super) fn agent<'a>(
             key => match schema::AGENT_SECTIONS.iter().find(|(name, _)| *name == key) {
                 Some((_, kind)) => {
                     reader.described(&entry, *kind);
-                    reader.not_enforced(&entry.path, schema::DESCRIBES);
+                    reader.not_enforced(&entry, schema::DESCRIBES);
                     match key {
                         "llm" => found.uses.extend(entry.below("model")),
                         "sekuire_id" => found.sekuire_id = id(&entry),

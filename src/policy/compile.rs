@@ -110,7 +110,13 @@ impl Rules {
     /// Ends with the places of what there is to remark, in the text that was read.
     pub(super) fn into_policy(mut self, text: &str, format: Format) -> Policy {
         let mut reread = 0;
-        for notice in &mut self.inner.warnings {
+        let Inner {
+            warnings,
+            unenforced,
+            translated,
+            ..
+        } = &mut self.inner;
+        for notice in warnings.iter_mut().chain(unenforced).chain(translated) {
             if let Some(node) = notice.node.take()
                 && reread < MAX_REREAD
             {
@@ -196,7 +202,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             key => match schema::SECTIONS.iter().find(|(name, _)| *name == key) {
                 Some((_, kind)) => {
                     reader.described(&entry, *kind);
-                    reader.not_enforced(&entry.path, schema::DESCRIBES);
+                    reader.not_enforced(&entry, schema::DESCRIBES);
                     if matches!(key, "identity" | "llm") {
                         uses.extend(entry.below("model"));
                     }
@@ -308,7 +314,7 @@ fn envelope<'a>(reader: &mut Reader, root: &Field<'a>) -> Option<Field<'a>> {
     for entry in reader.mapping(root)? {
         match entry.key {
             "content" => {}
-            "signature" => reader.not_enforced(entry.path, "signature is not verified"),
+            "signature" => reader.not_enforced(&entry, "signature is not verified"),
             key if schema::ENVELOPE.contains(&key) => {
                 match entry.node.text() {
                     Some(status) if key == "status" && status != "active" => {
@@ -318,7 +324,7 @@ fn envelope<'a>(reader: &mut Reader, root: &Field<'a>) -> Option<Field<'a>> {
                     }
                     _ => reader.described(&entry, schema::Kind::Free),
                 }
-                reader.not_enforced(entry.path, "part of the envelope, not verified");
+                reader.not_enforced(&entry, "part of the envelope, not verified");
             }
             key if schema::TOP_LEVEL_RULES.contains(&key) => {
                 reader.key_problem(

@@ -311,7 +311,7 @@ impl Notice {
         self
     }
 
-    /// The line of the file it is about, from 1. Known for [`Policy::warnings`], if there aren't too many.
+    /// The line of the file it is about, from 1. Known if there aren't too many, and if it isn't about the file as a whole.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line

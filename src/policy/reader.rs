@@ -162,8 +162,8 @@ impl Reader {
         self.warnings.push(spot.notice(message));
     }
 
-    pub(super) fn not_enforced(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.unenforced.push(Notice::new(path, message));
+    pub(super) fn not_enforced(&mut self, field: &Field<'_>, message: impl Into<String>) {
+        self.unenforced.push(field.spot().notice(message));
     }
 
     /// A field that asks for something that isn't done here.
@@ -182,7 +182,7 @@ impl Reader {
             return;
         }
         if self.accept_unenforced {
-            self.not_enforced(&field.path, "asks for something that is not enforced here");
+            self.not_enforced(field, "asks for something that is not enforced here");
         } else {
             self.key_problem(
                 field,
@@ -226,7 +226,7 @@ impl Reader {
                     "write the keys out where they are used",
                 );
             } else if name.starts_with("x-") {
-                self.not_enforced(entry.path, "extension key, not read");
+                self.not_enforced(&entry, "extension key, not read");
             } else {
                 fields.push(entry);
             }

@@ -209,6 +209,40 @@ async fn warnings_have_their_places_in_lines_and_in_json() {
 }
 
 #[tokio::test]
+async fn what_was_translated_and_what_is_not_enforced_have_their_places_too() {
+    let policy = "project: {name: a}\nmodels:\n  denied_models: [gpt-4]\n  x-why: cost\n";
+    let (_, out, _) = check(policy, &[]).await;
+    let expected = "Policy FILE, agent `default`
+Enforced:
+  models: blocked gpt-4
+Not restricted:
+  tools
+  network
+  services
+  limits
+Translated:
+  FILE:3:3: models.denied_models: read as `blocked_models`, as Sekuire's policy guide writes it
+Not enforced:
+  FILE:1:1: project: describes, restricts nothing
+  FILE:4:3: models.x-why: extension key, not read
+";
+    assert_eq!(out, expected);
+    let (_, out, _) = check(policy, &["--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        told["translated"],
+        serde_json::json!([{
+            "line": 3,
+            "column": 3,
+            "path": "models.denied_models",
+            "message": "read as `blocked_models`, as Sekuire's policy guide writes it",
+        }])
+    );
+    assert_eq!(told["unenforced"][0]["line"], 1);
+    assert_eq!(told["unenforced"][1]["path"], "models.x-why");
+}
+
+#[tokio::test]
 async fn json_says_the_same() {
     let (code, out, err) = check(
         POLICY,
