@@ -1,16 +1,11 @@
-//! The id by which Sekuire knows an agent: computed from the files that a policy names, and told with every decision.
+//! The id by which Sekuire knows an agent: computed from the files that a policy names.
 
 #![cfg(test)]
 
-mod support;
-
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use serde_json::Value;
-use support::{Stand, Upstream, request};
-use tower_sekuire::{AgentKey, AuditLog, Policy, PolicyEnforcer, SekuireLayer, sekuire_id};
+use tower_sekuire::{Policy, sekuire_id};
 
 /// A policy in a folder of its own, with these files beside it.
 fn in_folder(policy: &str, files: &[(&str, &str)]) -> Policy {
@@ -224,68 +219,6 @@ fn the_only_agent_is_known_by_what_its_own_section_names() {
         warnings(&outside)[1],
         "1:25: agent.system_prompt: `../prompt.md` leads out of the policy's folder and is not read: the agent's id is not computed"
     );
-}
-
-/// A call by somebody, told to a callback and to an audit log: the agents and ids of its decisions.
-fn told(policy: Policy, by: Option<&str>) -> Vec<(String, Option<String>)> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit.jsonl");
-    let log = AuditLog::open(&path).unwrap();
-    let (told, lines) = (std::sync::Arc::default(), log.clone());
-    let telling = std::sync::Arc::<std::sync::Mutex<Vec<_>>>::clone(&told);
-    let stand = Stand::from_enforcer(PolicyEnforcer::new(policy)).with(|layer: SekuireLayer| {
-        layer.on_decision(move |decision| {
-            let id = decision.sekuire_id.map(str::to_owned);
-            telling
-                .lock()
-                .unwrap()
-                .push((decision.agent.to_owned(), id));
-            lines.record(decision);
-        })
-    });
-    let mut request = request(r#"{"model":"gpt-4o","messages":[]}"#);
-    if let Some(agent) = by {
-        request.extensions_mut().insert(AgentKey::new(agent));
-    }
-    let outcome = stand.call(&Upstream::json(r#"{"choices":[]}"#), request);
-    assert!(outcome.error.is_none());
-    assert!(log.flush(Duration::from_secs(20)));
-    let text = fs::read_to_string(path).unwrap();
-    let written = text.lines().map(|line| {
-        let line: Value = serde_json::from_str(line).unwrap();
-        let id = line
-            .get("sekuire_id")
-            .map(|id| id.as_str().unwrap().to_owned());
-        (line["agent"].as_str().unwrap().to_owned(), id)
-    });
-    let told = told.lock().unwrap().clone();
-    assert_eq!(written.collect::<Vec<_>>(), told);
-    assert_eq!(told.len(), 2);
-    told
-}
-
-#[test]
-fn every_decision_and_every_line_of_the_audit_log_tells_the_computed_id() {
-    let policy = in_folder(IDENTITY, &[("prompt.md", "hello"), ("tools.json", "[]")]);
-    let expected = ("default".to_owned(), Some(HELLO.to_owned()));
-    assert_eq!(told(policy, None), [expected.clone(), expected]);
-}
-
-#[test]
-fn a_call_of_another_agent_is_told_under_its_own_id() {
-    let folder = tempfile::tempdir().unwrap();
-    let policy = several(folder.path());
-    for (by, agent, id) in [
-        (None, "writer", Some(HELLO.to_owned())),
-        (Some("writer"), "writer", Some(HELLO.to_owned())),
-        (Some("reader"), "reader", Some(readers())),
-        (Some("stating"), "stating", Some("b2".to_owned())),
-        (Some("nobody"), "nobody", None),
-        (Some("tenant 7"), "tenant 7", Some(HELLO.to_owned())),
-    ] {
-        let expected = (agent.to_owned(), id);
-        assert_eq!(told(policy.clone(), by), [expected.clone(), expected]);
-    }
 }
 
 #[test]
