@@ -104,7 +104,8 @@ pub struct Decision<'a> {
     pub mode: Mode,
     /// Whose policy decided.
     pub agent: &'a str,
-    /// The id by which Sekuire knows the policy's agent, where it is known.
+    /// The id by which Sekuire knows this agent, where it is known; of an agent that the policy's file doesn't list, that of
+    /// the policy's own.
     pub sekuire_id: Option<&'a str>,
     /// Which of its source's policies decided, counted from 1.
     pub policy_version: u64,

@@ -1021,6 +1021,7 @@ impl Exchange {
         let enforcer = &self.enforcer;
         let outcome = span::Outcome {
             agent: self.agent(),
+            sekuire_id: enforcer.policy().sekuire_id_of(self.agent()),
             verdict,
             rule: self
                 .violation
@@ -1050,7 +1051,7 @@ impl Exchange {
             verdict,
             mode: enforcer.current_mode(),
             agent: self.agent(),
-            sekuire_id: enforcer.policy().sekuire_id(),
+            sekuire_id: enforcer.policy().sekuire_id_of(self.agent()),
             policy_version: enforcer.version(),
             endpoint: name.unwrap_or_default(),
             model: self.model.as_deref(),

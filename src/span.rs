@@ -26,7 +26,7 @@ pub(crate) fn of_call(enforcer: &PolicyEnforcer, endpoint: Option<&Endpoint>, nu
         gen_ai.operation.name = name.and_then(operation),
         gen_ai.provider.name = Empty,
         gen_ai.agent.name = Empty,
-        gen_ai.agent.id = enforcer.policy().sekuire_id(),
+        gen_ai.agent.id = Empty,
         gen_ai.request.model = Empty,
         gen_ai.usage.input_tokens = Empty,
         gen_ai.usage.output_tokens = Empty,
@@ -59,6 +59,7 @@ pub(crate) fn operation(endpoint: &str) -> Option<&'static str> {
 fn provider(service: &str) -> &str {
     match service {
         "azure" => "azure.ai.openai",
+        "bedrock" => "aws.bedrock",
         "mistral" => "mistral_ai",
         "google" => "gcp.gen_ai",
         "xai" => "x_ai",
@@ -86,6 +87,7 @@ pub(crate) fn name_model(span: &Span, endpoint: Option<&Endpoint>, model: &str) 
 /// How a call came out so far.
 pub(crate) struct Outcome<'a> {
     pub(crate) agent: &'a str,
+    pub(crate) sekuire_id: Option<&'a str>,
     pub(crate) verdict: Verdict,
     pub(crate) rule: Option<&'static str>,
     /// The status of an answer that is an error.
@@ -102,6 +104,7 @@ pub(crate) fn record(span: &Span, outcome: &Outcome<'_>) {
         return;
     }
     span.record("gen_ai.agent.name", &*shown(outcome.agent));
+    span.record("gen_ai.agent.id", outcome.sekuire_id);
     span.record("sekuire.verdict", outcome.verdict.as_str());
     span.record("sekuire.rule", outcome.rule);
     if let Some(end) = outcome.end {

@@ -44,11 +44,11 @@ pub struct PolicyFile {
 /// A caller's own condition on a policy.
 type Accept = Box<dyn Fn(&Policy) -> Result<(), BoxError> + Send>;
 
-/// What was read: the hash of the policy, and that of the tools beside it.
+/// What was read: the hash of the policy, and those of the files beside it that are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Print {
     policy: String,
-    tools: Option<String>,
+    beside: Vec<Option<String>>,
 }
 
 impl fmt::Debug for PolicyFile {
@@ -97,7 +97,9 @@ impl PolicyFile {
     /// Watches the file on a thread of its own, and puts in force what it comes to say.
     ///
     /// A change is noticed through the system's notices of the file's folder, which also covers files that are replaced
-    /// and links that are turned, and, where those don't come (network file systems), by looking every five seconds. A file
+    /// and links that are turned, and, where those don't come (network file systems, folders below it), by looking every
+    /// five seconds. What the policy is made of counts as well: `tools.json`, and the prompt and tools that agents' ids
+    /// are computed from. A file
     /// is loaded when it has been the same for a tenth of a second. So that no half of it can be taken for the whole, write
     /// it beside its place and rename it.
     ///
@@ -231,7 +233,7 @@ impl Watched {
             Ok(text) => text,
             Err(error) => return self.refuse(error.to_string()),
         };
-        let print = Print::of(&text, policy.policy().tools_file());
+        let print = Print::of(&text, policy.policy().beside());
         if self.file.loaded.as_ref() == Some(&print) {
             if self.refused.take().is_some() {
                 tracing::info!(target: "tower_sekuire", version = policy.version(), hash = %print.policy, "the policy file says again what is in force");
@@ -299,24 +301,24 @@ impl Watched {
     }
 }
 
-/// The policy that `text` is, with what was read for it. Tools that changed meanwhile are taken for not read, so that the next
-/// look reads them again.
+/// The policy that `text` is, with what was read for it. What changed meanwhile is taken for not read, so that the next
+/// look reads it again.
 fn read_whole(
     loader: &PolicyLoader,
     path: &Path,
     text: &str,
 ) -> Result<(Policy, Print), PolicyError> {
     let policy = loader.clone().read_from(path, text)?;
-    let Some(tools) = policy.tools_file() else {
-        return Ok((policy, Print::of(text, None)));
-    };
-    // Only now is it known which file they are in.
-    let before = Print::of(text, Some(tools));
+    if policy.beside().is_empty() {
+        return Ok((policy, Print::of(text, &[])));
+    }
+    // Only now is it known which files there are.
+    let before = Print::of(text, policy.beside());
     let policy = loader.clone().read_from(path, text)?;
-    let after = Print::of(text, policy.tools_file());
+    let after = Print::of(text, policy.beside());
     let print = match before == after {
         true => after,
-        false => Print::of(text, None),
+        false => Print::of(text, &[]),
     };
     Ok((policy, print))
 }
@@ -363,12 +365,11 @@ fn wait_until_settled(orders: &Receiver<Order>) -> Option<SyncSender<Result<u64,
 }
 
 impl Print {
-    fn of(policy: &str, tools: Option<&Path>) -> Self {
+    fn of(policy: &str, beside: &[PathBuf]) -> Self {
+        let read = |path: &PathBuf| policy::read(path).ok().map(|text| hash(&text));
         Self {
             policy: hash(policy),
-            tools: tools
-                .and_then(|path| policy::read(path).ok())
-                .map(|text| hash(&text)),
+            beside: beside.iter().map(read).collect(),
         }
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{ASK, Stand, Upstream, allowing, chat, request};
+#[cfg(feature = "signed")]
+use tower_sekuire::{AgentKey, Policy, PolicyEnforcer};
 use tower_sekuire::{AuditLog, SekuireLayer};
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -185,4 +187,88 @@ fn the_last_lines_are_written_when_the_log_is_dropped() {
 
 fn lines_so_far(path: &Path) -> usize {
     fs::read_to_string(path).unwrap().lines().count()
+}
+
+/// A call by somebody: the agent and the id that both of its decisions are told under, to a callback and to the log.
+#[cfg(feature = "signed")]
+fn told(policy: Policy, by: Option<&str>) -> (String, Option<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let log = AuditLog::open(&path).unwrap();
+    let (told, lines) = (std::sync::Arc::default(), log.clone());
+    let telling = std::sync::Arc::<std::sync::Mutex<Vec<_>>>::clone(&told);
+    let stand = Stand::from_enforcer(PolicyEnforcer::new(policy)).with(|layer: SekuireLayer| {
+        layer.on_decision(move |decision| {
+            let id = decision.sekuire_id.map(str::to_owned);
+            telling
+                .lock()
+                .unwrap()
+                .push((decision.agent.to_owned(), id));
+            lines.record(decision);
+        })
+    });
+    let mut request = request(r#"{"model":"gpt-4o","messages":[]}"#);
+    if let Some(agent) = by {
+        request.extensions_mut().insert(AgentKey::new(agent));
+    }
+    let outcome = stand.call(&Upstream::json(r#"{"choices":[]}"#), request);
+    assert!(outcome.error.is_none());
+    assert!(log.flush(WAIT));
+    let text = fs::read_to_string(path).unwrap();
+    let written = text.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let id = line
+            .get("sekuire_id")
+            .map(|id| id.as_str().unwrap().to_owned());
+        (line["agent"].as_str().unwrap().to_owned(), id)
+    });
+    let told = told.lock().unwrap().clone();
+    assert_eq!(written.collect::<Vec<_>>(), told);
+    let [asked, ended] = &*told else {
+        panic!("two decisions, not {told:?}");
+    };
+    assert_eq!(asked, ended);
+    asked.clone()
+}
+
+#[cfg(feature = "signed")]
+#[test]
+fn every_decision_and_every_line_tells_the_id_that_the_agents_files_make() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = "system_prompt: prompt.md, tools: tools.json";
+    let policy = format!(
+        "agents:
+  writer: {{ model: gpt-4o, {files} }}
+  reader: {{ model: o3, {files} }}
+  stating: {{ sekuire_id: b2 }}
+  nobody: {{}}
+models: {{ allowed_models: [gpt-4o] }}
+"
+    );
+    let alone = "identity: { model: o1, system_prompt_path: prompt.md, tools_path: tools.json }\nmodels: {}\n";
+    for (name, text) in [
+        ("several.yml", &*policy),
+        ("alone.yml", alone),
+        ("prompt.md", "hello"),
+        ("tools.json", "[]"),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let id = |model| tower_sekuire::sekuire_id(model, "hello", "[]").ok();
+    let policy = Policy::from_path(folder.path().join("alone.yml")).unwrap();
+    assert_eq!(told(policy, None), ("default".to_owned(), id("o1")));
+
+    let loader = Policy::loader().agent("writer");
+    let several = loader.from_path(folder.path().join("several.yml")).unwrap();
+    for (by, agent, id) in [
+        (None, "writer", id("gpt-4o")),
+        (Some("writer"), "writer", id("gpt-4o")),
+        (Some("reader"), "reader", id("o3")),
+        (Some("stating"), "stating", Some("b2".to_owned())),
+        (Some("nobody"), "nobody", None),
+        // A key that limits are counted under, and no agent of the file's.
+        (Some("tenant 7"), "tenant 7", id("gpt-4o")),
+    ] {
+        assert_eq!(told(several.clone(), by), (agent.to_owned(), id));
+    }
 }

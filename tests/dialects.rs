@@ -76,11 +76,23 @@ agent:
     assert_eq!(theirs.tools().check("delete_ticket"), NameMatch::Blocked);
 
     // What asks for enforcement that isn't done here is refused as ever.
-    for request in [
-        "agent: {models: {denied_models: [a], allowed_providers: [openai]}}",
-        "agent: {capabilities: {denied_tools: [a], require_tool_approval: true}}",
+    for (request, place) in [
+        (
+            "agent: {models: {denied_models: [a], allowed_providers: [openai]}}",
+            "line 1, column 38: agent.models.allowed_providers",
+        ),
+        (
+            "agent: {capabilities: {denied_tools: [a], require_tool_approval: true}}",
+            "line 1, column 43: agent.capabilities.require_tool_approval",
+        ),
     ] {
-        assert!(Policy::from_yaml(request).is_err(), "{request}");
+        assert_eq!(
+            refused(request),
+            format!(
+                "{place}: asks for something that is not enforced here\n  \
+                 help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)"
+            )
+        );
         assert!(
             Policy::loader()
                 .accept_unenforced(true)
@@ -205,14 +217,29 @@ rate_limits: { per_agent: { requests_per_minute: 30, tokens_per_hour: 50000 } }
 ",
     );
     assert_eq!(rules(&theirs), rules(&ours));
-    assert_eq!(told(&theirs).len(), 7);
+    assert_eq!(
+        told(&theirs),
+        [
+            "policy.models.allowed: read as `allowed_models`, as the OAGS page writes it",
+            "policy.tools.allowed: read as `allowed_tools`, as the OAGS page writes it",
+            "policy.tools.denied: read as `blocked_tools`, as the OAGS page writes it",
+            "policy.network.deny_all_other: meant by `permissions.network.allowed_domains`, as the OAGS page writes it",
+            "policy.network.allowed_domains: read as `allowed_domains`, as the OAGS page writes it",
+            "policy.rate_limits.max_requests_per_minute: read as `requests_per_minute`, as the OAGS page writes it",
+            "policy.rate_limits.max_tokens_per_hour: read as `tokens_per_hour`, as the OAGS page writes it",
+        ]
+    );
     let none = load("policy: {network: {deny_all_other: true}}");
     assert_eq!(
         none.network().unwrap().check("a", "https"),
         NetworkMatch::NotListed
     );
     let asked = "policy: {tools: {allowed: [a], require_confirmation: [b]}}";
-    assert!(refused(asked).contains("policy.tools.require_confirmation"));
+    assert_eq!(
+        refused(asked),
+        "line 1, column 32: policy.tools.require_confirmation: asks for something that is not enforced here\n  \
+         help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)"
+    );
     let accepted = Policy::loader()
         .accept_unenforced(true)
         .from_yaml(asked)
@@ -239,135 +266,120 @@ fn several_agents_and_envelopes_are_translated_too() {
 
 #[test]
 fn nothing_is_lost_or_guessed() {
-    for (text, why) in [
+    for (text, said) in [
         // The same rule in two ways.
         (
-            "models: {denied_models: [a], blocked_models: [b]}",
-            "given twice",
-        ),
-        (
             "agent: {allowed_tools: [a], capabilities: {allowed_tools: [b]}}",
-            "given twice",
-        ),
-        (
-            "agent: {allowed_tools: [a], toolsets: {allowed_tools: [b]}}",
-            "given twice",
+            "line 1, column 9: agent.toolsets.allowed_tools: given twice\n  help: keep one of them",
         ),
         (
             "agent: {allowed_tools: [a], tools: {blocked_tools: [b]}}",
-            "given twice",
+            "line 1, column 9: agent.toolsets: given twice, here and as `agent.tools`\n  help: keep one of them",
         ),
         (
             "agent: {denied_tools: [a]}\ntools: {allowed_tools: [b]}",
-            "given twice",
+            "line 2, column 1: tools: given twice, here and as `agent.toolsets`\n  help: keep one of them",
         ),
         (
-            "agent: {network: {allow: [a]}}\npermissions: {network: {allowed_domains: [b]}}",
-            "given twice",
-        ),
-        (
-            "agent: {network: {allow: ['https://a']}}\npermissions: {network: {require_tls: false}}",
-            "given twice",
-        ),
-        ("agent: {network: {allow: [a], allow: [b]}}", "given twice"),
-        (
-            "rate_limits: {requests: {max_per_hour: 1}, per_agent: {requests_per_hour: 2}}",
-            "given twice",
+            "agent: {network: {allow: [a], allow: [b]}}",
+            "line 1, column 31: permissions.network.allowed_domains: given twice\n  help: keep one of them",
         ),
         (
             "policy: {tools: {blocked: [a], denied: [b]}}",
-            "given twice",
+            "line 1, column 32: toolsets.blocked_tools: given twice\n  help: keep one of them",
         ),
         (
             "policy: {models: {allowed: [a]}}\nagent: {models: {allowed_models: [b]}}",
-            "given twice",
+            "line 1, column 19: models: given twice, here and as `agent.models`\n  help: keep one of them",
         ),
         // What a key of another form stands beside, and can't be moved to.
         (
             "models: 5\nagent: {models: {denied_models: [a]}}",
-            "must be a mapping",
+            "line 1, column 9: models: must be a mapping, not the number `5`\nline 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them",
         ),
         (
             "agent: {toolsets: [], allowed_tools: [a]}",
-            "must be a mapping",
+            "line 1, column 19: agent.toolsets: must be a mapping, not a list",
         ),
         (
             "permissions: null\nagent: {network: {allow: [a]}}",
-            "must be a mapping",
+            "line 1, column 14: permissions: must be a mapping, not null",
         ),
         // URLs that mean more than a host.
         (
             "agent: {network: {allow: ['https://a/v1']}}",
-            "is a URL, not a host",
+            "line 1, column 27: permissions.network.allowed_domains[0]: `https://a/v1` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
         ),
         (
             "agent: {network: {block: ['https://a/v1']}}",
-            "is a URL, not a host",
-        ),
-        (
-            "agent: {network: {allow: ['https://a', b]}}",
-            "is a URL, not a host",
+            "line 1, column 27: permissions.network.blocked_domains[0]: `https://a/v1` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
         ),
         (
             "agent: {network: {allow: ['https://a', 'http://b']}}",
-            "is a URL, not a host",
+            "line 1, column 27: permissions.network.allowed_domains[0]: `https://a` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`\nline 1, column 40: permissions.network.allowed_domains[1]: `http://b` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
         ),
         (
             "agent: {network: {allow: ['ftp://a']}}",
-            "is a URL, not a host",
+            "line 1, column 27: permissions.network.allowed_domains[0]: `ftp://a` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
         ),
         (
             "agent: {network: {allow: ['https://u@a']}}",
-            "is a URL, not a host",
+            "line 1, column 27: permissions.network.allowed_domains[0]: `https://u@a` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
         ),
         // Keys that nobody knows.
         (
-            "agent: {network: {allow: [a], deny: [b]}}",
-            "belongs to another form",
+            "agent: {network: {}}",
+            "line 1, column 9: agent.network: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
         ),
-        ("agent: {network: {}}", "belongs to another form"),
         (
             "rate_limits: {requests: {max_per_minute: 1, max_per_year: 2}}",
-            "belongs to another form",
+            "line 1, column 45: rate_limits.requests.max_per_year: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
         ),
-        ("rate_limits: {requests: {}}", "belongs to another form"),
+        (
+            "rate_limits: {requests: {}}",
+            "line 1, column 15: rate_limits.requests: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
         (
             "policy: {tools: {allowed: [a], timeout: 1}}",
-            "belongs to another form",
+            "line 1, column 32: policy.tools.timeout: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
         ),
-        ("policy: {}", "belongs to another form"),
+        (
+            "policy: {}",
+            "line 1, column 1: policy: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
         (
             "policy: {rate_limits: {max_cost_per_day: 1}}",
-            "belongs to another form",
+            "line 1, column 24: policy.rate_limits.max_cost_per_day: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
         ),
         (
             "agents: {a: {network: {allow: [x]}}, b: {}}",
-            "belongs to another form",
+            "line 1, column 24: agents.a.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nline 1, column 1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
         ),
         // Values of the wrong type.
-        ("agent: {allowed_tools: all}", "must be a list"),
-        ("models: {denied_models: null}", "must be a list"),
         (
-            "rate_limits: {requests: {max_per_minute: '60'}}",
-            "must be a whole number",
+            "agent: {allowed_tools: all}",
+            "line 1, column 24: agent.toolsets.allowed_tools: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
         ),
         (
-            "policy: {network: {deny_all_other: false}}",
-            "belongs to another form",
+            "models: {denied_models: null}",
+            "line 1, column 25: models.blocked_models: must be a list, not null\n  help: remove the key, or list what is meant",
+        ),
+        (
+            "rate_limits: {requests: {max_per_minute: '60'}}",
+            "line 1, column 42: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `60`\n  help: write digits only, without quotes, separators or units",
         ),
         (
             "policy: {network: {deny_all_other: 'true'}}",
-            "belongs to another form",
+            "line 1, column 20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+        ),
+        // The place is that of what was written.
+        (
+            "agent:\n  capabilities:\n    denied_tools: [1]\n",
+            "line 3, column 20: agent.toolsets.blocked_tools[0]: must be text, not the number `1`\n  help: put it in quotes, as it is written",
         ),
     ] {
-        let said = refused(text);
-        assert!(said.contains(why), "{text}\n{said}");
+        assert_eq!(refused(text), said, "{text}");
     }
-    // The place is that of what was written.
-    assert_eq!(
-        refused("agent:\n  capabilities:\n    denied_tools: [1]\n"),
-        "line 3, column 20: agent.toolsets.blocked_tools[0]: must be text, not the number `1`\n  help: quote it: \"1\""
-    );
 }
 
 #[test]

@@ -6,14 +6,9 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking, in its helpers as well"
 )]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how long a hostile file takes is measured in real time"
-)]
-
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_sekuire::{LimitScope, LimitUnit, NameMatch, NetworkMatch, Notice, Policy, PolicyError};
@@ -550,20 +545,6 @@ rate_limits:
             ]
         );
     }
-
-    #[test]
-    fn many_remarks_cost_no_more_than_few() {
-        let entries: Vec<_> = (0..300).map(|number| format!("m{number}")).collect();
-        let text = format!("models: {{allowed_models: ['*', {}]}}", entries.join(", "));
-        let started = Instant::now();
-        let policy = Policy::from_yaml(&text).unwrap();
-        assert!(
-            started.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            started.elapsed()
-        );
-        assert_eq!(policy.warnings().len(), 300);
-    }
 }
 
 mod categories {
@@ -618,6 +599,17 @@ mod categories {
         assert_eq!(tool(&policy, "read_file"), NameMatch::Allowed);
         assert_eq!(tool(&policy, "fetch"), NameMatch::Allowed);
         assert!(policy.warnings().is_empty());
+        let policy = Policy::loader()
+            .tool_categories([("read_file", "files")])
+            .from_yaml(POLICY)
+            .unwrap();
+        assert_eq!(
+            lines(policy.warnings()),
+            [
+                "agent.toolsets.allowed_tools[1]: no tool in the categories given has this category: \
+                 `web:*` matches only names that begin with `web:`"
+            ]
+        );
     }
 
     #[test]
@@ -824,281 +816,6 @@ mod refusals {
     }
 
     #[test]
-    fn lists_must_be_lists_of_text() {
-        for (list, expected) in [
-            (
-                "",
-                "18: models.allowed_models: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing",
-            ),
-            (
-                " a",
-                "19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
-            ),
-            (
-                " {a: b}",
-                "19: models.allowed_models: must be a list, not a mapping\n  help: begin each entry with `- `",
-            ),
-            (
-                " !t [a]",
-                "19: models.allowed_models: must be a list, not a value tagged `!t`\n  help: remove the tag",
-            ),
-            (
-                " [4]",
-                "20: models.allowed_models[0]: must be text, not the number `4`\n  help: quote it: \"4\"",
-            ),
-            (
-                " [4.10]",
-                "20: models.allowed_models[0]: must be text, not the number `4.1`\n  help: quote it: \"4.1\"",
-            ),
-            (
-                " [true]",
-                "20: models.allowed_models[0]: must be text, not `true`\n  help: quote it: \"true\"",
-            ),
-            (
-                " [~]",
-                "20: models.allowed_models[0]: must be text, not null",
-            ),
-            (
-                " [[a]]",
-                "20: models.allowed_models[0]: must be text, not a list",
-            ),
-            (
-                " [!t a]",
-                "20: models.allowed_models[0]: must be text, not a value tagged `!t`",
-            ),
-            (
-                " ['']",
-                "20: models.allowed_models[0]: must not be empty\n  help: remove the entry",
-            ),
-            (
-                " [' a']",
-                "20: models.allowed_models[0]: begins or ends with white space: ` a`\n  help: remove the white space",
-            ),
-            (
-                r#" ["a\u202eb"]"#,
-                "20: models.allowed_models[0]: has a character that can't be seen: `a\\u{202e}b`\n  help: remove control and direction characters",
-            ),
-            (
-                r#" ["a\0b"]"#,
-                "20: models.allowed_models[0]: has a character that can't be seen: `a\\u{0}b`\n  help: remove control and direction characters",
-            ),
-        ] {
-            let text = format!("models:\n  allowed_models:{list}\n");
-            assert_eq!(
-                refused(&text),
-                format!("line 2, column {expected}"),
-                "{list}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_bool_is_true_or_false_and_nothing_else() {
-        for word in ["yes", "no", "on", "off", "y", "'true'", "1", "null", "[]"] {
-            for key in ["enabled", "require_tls"] {
-                let text = format!("permissions: {{network: {{{key}: {word}}}}}");
-                let error = Policy::from_yaml(&text).unwrap_err();
-                assert_eq!(error.problems().len(), 1);
-                assert!(
-                    error.problems()[0]
-                        .message()
-                        .starts_with("must be `true` or `false`, not ")
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_limit_is_a_whole_number() {
-        for (value, expected) in [
-            ("1.5", "must be a whole number, not the number `1.5`"),
-            ("10.0", "must be a whole number, not the number `10.0`"),
-            ("1e3", "must be a whole number, not the number `1000.0`"),
-            ("'10'", "must be a whole number, not the text `10`"),
-            ("1_000", "must be a whole number, not the text `1_000`"),
-            (
-                "10 per minute",
-                "must be a whole number, not the text `10 per minute`",
-            ),
-            ("null", "must be a whole number, not null"),
-            ("true", "must be a whole number, not `true`"),
-            ("[10]", "must be a whole number, not a list"),
-            ("-1", "must not be negative: `-1`"),
-            (".inf", "must be a whole number, not the number `inf`"),
-            (
-                "18446744073709551616",
-                "is too large: `18446744073709551616`",
-            ),
-        ] {
-            let text = format!("rate_limits: {{per_agent: {{requests_per_minute: {value}}}}}");
-            let error = Policy::from_yaml(&text).unwrap_err();
-            assert_eq!(error.problems().len(), 1);
-            assert_eq!(error.problems()[0].message(), expected);
-        }
-        let policy =
-            Policy::from_yaml("rate_limits: {per_agent: {tokens_per_day: 18446744073709551615}}")
-                .unwrap();
-        assert_eq!(policy.limits()[0].max(), u64::MAX);
-    }
-
-    #[test]
-    fn a_domain_is_a_host_and_nothing_else() {
-        for (entry, expected) in [
-            ("https://api.openai.com", "is a URL, not a host"),
-            ("user@host", "has user information"),
-            ("host:443", "has a port"),
-            ("[::1]:443", "has a port"),
-            ("host/path", "has a path"),
-            ("a.*.com", "has a `*` that is not a whole first label"),
-            ("*example.com", "has a `*` that is not a whole first label"),
-            ("**", "has a `*` that is not a whole first label"),
-            ("*.127.0.0.1", "has a `*` before an address"),
-            ("127.1", "is not an address in its usual form"),
-            ("0x7f000001", "is not an address in its usual form"),
-            ("127.0.0.01", "is not an address in its usual form"),
-            ("xn--a", "is not a host name"),
-            ("a..b", "is not a host name"),
-            ("*.", "is not a host name"),
-        ] {
-            for list in ["allowed_domains", "blocked_domains"] {
-                let text = format!("permissions: {{network: {{{list}: ['{entry}']}}}}");
-                let error = Policy::from_yaml(&text).unwrap_err();
-                assert_eq!(error.problems().len(), 1);
-                assert_eq!(
-                    error.problems()[0].message(),
-                    format!("`{entry}` {expected}")
-                );
-                assert!(error.problems()[0].help().is_some());
-            }
-        }
-    }
-
-    #[test]
-    fn an_unquoted_star_is_explained() {
-        assert_eq!(
-            refused("permissions:\n  network:\n    allowed_domains:\n      - *.wikipedia.org\n"),
-            "line 4, column 10: not readable as YAML: did not find expected alphabetic or numeric character\n  \
-             help: quote an entry that begins with `*`, as in \"*.example.com\""
-        );
-    }
-
-    #[test]
-    fn what_yaml_could_hide_is_refused() {
-        for (text, expected) in [
-            (
-                "models: {blocked_models: [a], blocked_models: []}",
-                "line 1, column 31: models.blocked_models: given twice\n  help: keep one of them",
-            ),
-            (
-                "models: {<<: {blocked_models: [a]}}",
-                "line 1, column 10: models.\"<<\": merge keys are not supported\n  help: write the keys out where they are used",
-            ),
-            (
-                "models: {1: a}",
-                "line 1, column 10: models: has a key that is the number `1`\n  help: write keys as text; quote one that reads as a number",
-            ),
-            (
-                "a: &a [b]\nmodels: {blocked_models: *a}",
-                "line 2, column 26: anchors and aliases are not supported\n  help: write the value out where it is used",
-            ),
-            (
-                "models: {}\n---\nmodels: {}",
-                "more than one document\n  help: keep one document in a file; remove the `---` between them",
-            ),
-            (
-                "!policy\nmodels: {}",
-                "line 1, column 1: must be a mapping, not a value tagged `!policy`",
-            ),
-            (
-                "%TAG ! tag:example.com,2024:\n---\nmodels: {}",
-                "line 1, column 1: tag directives are not supported\n  help: remove the `%TAG` line",
-            ),
-            (
-                "models: {}\nserver: {a: [!t b]}",
-                "line 2, column 14: server.a[0]: is a value tagged `!t`\n  help: remove the tag",
-            ),
-        ] {
-            assert_eq!(refused(text), expected, "{text}");
-        }
-        assert!(Policy::from_yaml("%YAML 1.2\n---\nmodels: {}").is_ok());
-    }
-
-    #[test]
-    fn a_line_break_that_only_some_readers_see_is_refused() {
-        for (line_break, shown) in [
-            ("\u{85}", "\\u{85}"),
-            ("\u{2028}", "\\u{2028}"),
-            ("\u{2029}", "\\u{2029}"),
-            ("\r", "\\u{d}"),
-        ] {
-            // To an editor the second entry is the end of a comment.
-            let text = format!(
-                "models:\n  allowed_models:\n    - gpt-4o # only{line_break}    - 'gpt*'\n"
-            );
-            assert_eq!(
-                refused(&text),
-                format!(
-                    "line 3, column 20: has a line break that not every reader sees: `{shown}`\n  \
-                     help: end lines with a line feed; write the character as an escape where it is meant"
-                )
-            );
-        }
-        assert!(Policy::from_yaml("models:\r\n  blocked_models: [a]\r\n").is_ok());
-    }
-
-    #[test]
-    fn forms_that_are_not_sekuires_own_are_refused_key_by_key() {
-        assert_eq!(
-            refused(
-                "Version: '2024-12-02'
-Statement: [{Sid: a, Effect: Allow, Action: ['tool:bash:execute'], Resource: ['https://a/*']}]
-ResourceLimits: {tokens: 5}
-RequireApproval: [a]
-AuditLog: true
-"
-            ),
-            "line 1, column 1: Version: belongs to another form of policy, not read here
-  help: remove it: it belongs to the statements
-line 2, column 1: Statement: belongs to another form of policy, not read here
-  help: write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`
-line 3, column 1: ResourceLimits: belongs to another form of policy, not read here
-  help: write requests and tokens under `rate_limits`; nothing else is limited here
-line 4, column 1: RequireApproval: belongs to another form of policy, not read here
-  help: remove it, or block the tools: nobody is asked for approval here
-line 5, column 1: AuditLog: belongs to another form of policy, not read here
-  help: remove it: every decision is logged"
-        );
-        assert_eq!(
-            refused(
-                "permissions:
-  model: {allowed_models: [a], max_temperature: 1}
-  tools: {enforce_whitelist: true, blocked_patterns: [b], timeout_seconds: 3}
-  network: {allow: [a], block: [b], default_deny: true}
-  content: {blocked_input_patterns: [x]}
-"
-            ),
-            "line 2, column 11: permissions.model.allowed_models: belongs to another form of policy, not read here
-  help: write `allowed_models` under `agent.models`
-line 2, column 32: permissions.model.max_temperature: belongs to another form of policy, not read here
-  help: remove it: parameters of a call are not judged here
-line 3, column 11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here
-  help: write `allowed_tools` under `agent.toolsets`
-line 3, column 36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here
-  help: write `blocked_tools` under `agent.toolsets`
-line 3, column 59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here
-  help: remove it: parameters of a call are not judged here
-line 4, column 13: permissions.network.allow: belongs to another form of policy, not read here
-  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path
-line 4, column 25: permissions.network.block: belongs to another form of policy, not read here
-  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path
-line 4, column 37: permissions.network.default_deny: belongs to another form of policy, not read here
-  help: remove it: `permissions.network.allowed_domains` refuses everything else already
-line 5, column 13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here
-  help: remove it: what messages say is not judged here"
-        );
-    }
-
-    #[test]
     fn the_id_that_sekuire_gave_an_agent_is_kept() {
         for (text, id) in [
             (
@@ -1126,113 +843,40 @@ line 5, column 13: permissions.content.blocked_input_patterns: belongs to anothe
     }
 
     #[test]
-    fn rules_of_other_forms_are_named_and_never_read() {
-        for (text, path, help) in [
-            (
-                "agent: {models: {allowed: [a]}}",
-                "agent.models.allowed",
-                "write `allowed_models` under `agent.models`",
-            ),
-            (
-                "tools: {denied: [a]}",
-                "tools.denied",
-                "write `blocked_tools` under `agent.toolsets`",
-            ),
-            (
-                "agents: {a: {network: {allow: [a]}}}",
-                "agents.a.network.allow",
-                "write `allowed_domains` under `permissions.network`, hosts without scheme or path",
-            ),
-            (
-                "permissions: {network: {allow: [a]}}",
-                "permissions.network.allow",
-                "write `allowed_domains` under `permissions.network`, hosts without scheme or path",
-            ),
-            (
-                "policy: {network: {deny_all_other: false}}",
-                "policy.network.deny_all_other",
-                "remove it: `permissions.network.allowed_domains` refuses everything else already",
-            ),
-            (
-                "Statement: [{Effect: Allow}]",
-                "Statement",
-                "write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
-            ),
-            (
-                "permissions: {model: {allowed_models: [a]}}",
-                "permissions.model.allowed_models",
-                "write `allowed_models` under `agent.models`",
-            ),
-            (
-                "agent: {permissions: {}}",
-                "agent.permissions",
-                "write the section at the top level of the file",
-            ),
-            (
-                "policy: {other: 1}",
-                "policy.other",
-                "write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
-            ),
-            (
-                "policy: []",
-                "policy",
-                "write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
-            ),
-        ] {
-            let error = Policy::loader()
-                .accept_unenforced(true)
-                .from_yaml(text)
-                .unwrap_err();
-            let [problem] = error.problems() else {
-                panic!("one problem: {error}");
-            };
-            assert_eq!(problem.path(), path);
-            assert_eq!(
-                problem.message(),
-                "belongs to another form of policy, not read here"
-            );
-            assert_eq!(problem.help(), Some(help));
-            assert!(problem.line().is_some());
-        }
-    }
-
-    #[test]
     fn requests_for_other_enforcement_are_refused_unless_accepted() {
-        for (section, path) in [
+        for (section, column, path) in [
             (
                 "agent: {compliance: {require_approval: [a]}}",
+                22,
                 "agent.compliance.require_approval",
             ),
             (
                 "agent: {capabilities: {require_tool_approval: true}}",
+                24,
                 "agent.capabilities.require_tool_approval",
             ),
             (
                 "compliance: {data_residency: eu}",
+                14,
                 "compliance.data_residency",
             ),
             (
                 "toolsets: {require_confirmation: [a]}",
+                12,
                 "toolsets.require_confirmation",
             ),
             (
                 "agent: {models: {allowed_providers: [openai]}}",
+                18,
                 "agent.models.allowed_providers",
             ),
         ] {
             let text = format!("{section}\nrate_limits: {{}}");
-            let error = Policy::from_yaml(&text).unwrap_err();
-            let [problem] = error.problems() else {
-                panic!("one problem: {error}");
-            };
             assert_eq!(
-                problem.to_string(),
-                format!("{path}: asks for something that is not enforced here")
-            );
-            assert_eq!(
-                problem.help(),
-                Some(
-                    "remove it, or load the policy with `accept_unenforced` \
+                refused(&text),
+                format!(
+                    "line 1, column {column}: {path}: asks for something that is not enforced here\n  \
+                     help: remove it, or load the policy with `accept_unenforced` \
                      (`--accept-unenforced` of the gateway)"
                 )
             );
@@ -1254,8 +898,13 @@ line 5, column 13: permissions.content.blocked_input_patterns: belongs to anothe
 
     #[test]
     fn a_rule_where_none_are_read_is_refused() {
-        for section in ["server", "memory: {config", "agent: {memory: {config"] {
+        for (section, path) in [
+            ("server", "server"),
+            ("memory: {config", "memory.config"),
+            ("agent: {memory: {config", "agent.memory.config"),
+        ] {
             let closing = "}".repeat(section.matches('{').count());
+            let column = section.len() + 4;
             for key in [
                 "allowed_tools",
                 "blocked_hosts",
@@ -1264,146 +913,14 @@ line 5, column 13: permissions.content.blocked_input_patterns: belongs to anothe
                 "deny",
             ] {
                 let text = format!("models: {{}}\n{section}: {{{key}: [a]}}{closing}");
-                let error = Policy::from_yaml(&text).unwrap_err();
-                let message = error.problems()[0].message();
                 assert_eq!(
-                    message, "looks like a rule, but no rules are read here",
-                    "{text}"
+                    refused(&text),
+                    format!(
+                        "line 2, column {column}: {path}.{key}: looks like a rule, but no rules are read here\n  \
+                         help: move it under `models`, `toolsets`, `permissions.network` or `rate_limits`"
+                    )
                 );
             }
-        }
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_everywhere() {
-        for (text, path, help) in [
-            ("agnet: {}", "agnet", "did you mean `agent`?"),
-            ("project: {nam: a}", "project.nam", "did you mean `name`?"),
-            (
-                "agent: {llm: {modle: a}}",
-                "agent.llm.modle",
-                "did you mean `model`?",
-            ),
-            (
-                "permissions: {netwrok: {}}",
-                "permissions.netwrok",
-                "did you mean `network`?",
-            ),
-            (
-                "permissions: {network: {allow_domains: []}}",
-                "permissions.network.allow_domains",
-                "did you mean `allowed_domains`?",
-            ),
-            (
-                "permissions: {filesystem: {root: a}}",
-                "permissions.filesystem.root",
-                "known here: `enabled`, `allowed_paths`, `blocked_paths`, `allowed_extensions`",
-            ),
-            (
-                "permissions: {api: {allowed_services: [{service: a}]}}",
-                "permissions.api.allowed_services[0].service",
-                "known here: `service_name`, `endpoints`",
-            ),
-            (
-                "rate_limits: {per_user: {}}",
-                "rate_limits.per_user",
-                "known here: `per_agent`, `per_model`, `global`",
-            ),
-            (
-                "tools: {allowed_tools: [{nmae: a}]}",
-                "tools.allowed_tools[0].nmae",
-                "did you mean `name`?",
-            ),
-            ("\"a b\\u202e\": 1", "\"a b\\u{202e}\"", "known here"),
-        ] {
-            let error = Policy::from_yaml(text).unwrap_err();
-            let problem = &error.problems()[0];
-            assert_eq!(problem.path(), path);
-            assert_eq!(problem.message(), "unknown key");
-            assert!(problem.help().unwrap().starts_with(help), "{problem:?}");
-        }
-    }
-
-    #[test]
-    fn files_and_services_are_read_as_strictly_as_the_rest() {
-        assert_eq!(
-            refused(
-                "permissions: {filesystem: {enabled: yes, allowed_paths: null}, api: {allowed_services: [a]}}"
-            ),
-            "line 1, column 37: permissions.filesystem.enabled: must be `true` or `false`, not the text `yes`\n  \
-             help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`\n\
-             line 1, column 57: permissions.filesystem.allowed_paths: must be a list, not null\n  \
-             help: remove the key to allow everything, or write `[]` to allow nothing\n\
-             line 1, column 89: permissions.api.allowed_services[0]: must be a mapping, not text"
-        );
-        assert_eq!(
-            refused("permissions: {api: {allowed_services: [{endpoints: [chat]}]}}"),
-            "line 1, column 40: permissions.api.allowed_services[0]: has no `service_name`\n  \
-             help: write the service's name"
-        );
-    }
-
-    #[test]
-    fn a_path_is_absolute_and_leads_to_one_place() {
-        for (path, message, help) in [
-            ("data/*", "is not a path from the root", RELATIVE),
-            ("~/data", "is not a path from the root", RELATIVE),
-            ("*.env", "is not a path from the root", RELATIVE),
-            (
-                "file:///tmp",
-                "is a URL, not a path",
-                "write the path alone, as in `/srv/data/*`",
-            ),
-            (
-                "C:\\tmp",
-                "has a backslash",
-                "separate the parts of a path with `/`",
-            ),
-            (
-                "/tmp/**",
-                "has `**`",
-                "write `/*` at the end: it means everything below, at any depth",
-            ),
-            (
-                "/tmp/",
-                "ends with a slash",
-                "write the path without it, or with `/*` for everything below",
-            ),
-            ("/tmp/../etc", EMPTY_PART, "write the path that it leads to"),
-            ("/tmp//a", EMPTY_PART, "write the path that it leads to"),
-        ] {
-            let text = format!("permissions: {{filesystem: {{blocked_paths: ['{path}']}}}}");
-            assert_eq!(
-                refused(&text),
-                format!(
-                    "line 1, column 44: permissions.filesystem.blocked_paths[0]: `{path}` {message}\n  help: {help}"
-                )
-            );
-        }
-    }
-
-    const RELATIVE: &str =
-        "write it whole, as in `/srv/data/*`; `~` and relative paths are not resolved";
-    const EMPTY_PART: &str = "has a part that is empty, `.` or `..`";
-
-    #[test]
-    fn an_extension_has_its_dot() {
-        for (extension, help) in [
-            ("txt", "write it with its dot, as in `.txt`"),
-            ("a.", "write it with its dot, as in `.txt`"),
-            (
-                "*.txt",
-                "write it with its dot, as in `.txt`, or remove the list to allow every extension",
-            ),
-        ] {
-            let text =
-                format!("permissions: {{filesystem: {{allowed_extensions: ['{extension}']}}}}");
-            assert_eq!(
-                refused(&text),
-                format!(
-                    "line 1, column 49: permissions.filesystem.allowed_extensions[0]: `{extension}` is not an extension\n  help: {help}"
-                )
-            );
         }
     }
 }
@@ -1454,23 +971,6 @@ mod json {
     }
 
     #[test]
-    fn repeated_keys_are_refused_after_unescaping() {
-        assert_eq!(
-            refused_json(r#"{"models": {"blocked_models": ["a"], "blocked_model\u0073": []}}"#),
-            "line 1, column 38: models.blocked_models: given twice\n  help: keep one of them"
-        );
-    }
-
-    #[test]
-    fn a_mapping_is_no_number() {
-        let text = r#"{"rate_limits":{"per_agent":{"requests_per_minute":{"$serde_json::private::Number":"5"}}}}"#;
-        assert_eq!(
-            refused_json(text),
-            "line 1, column 52: rate_limits.per_agent.requests_per_minute: must be a whole number, not a mapping"
-        );
-    }
-
-    #[test]
     fn no_prefix_is_a_policy() {
         let text = r#"{"agent": {"models": {"allowed_models": ["gpt-4o"], "blocked_models": ["o1"]}},
 "toolsets": {"blocked_tools": ["rm*"]}, "rate_limits": {"per_agent": {"requests_per_minute": 10}}}"#;
@@ -1479,31 +979,6 @@ mod json {
             let prefix = text.get(..end).unwrap();
             assert!(Policy::from_json(prefix).is_err(), "{prefix}");
             assert!(Policy::from_yaml(prefix).is_err(), "{prefix}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_json_is_refused_in_place() {
-        for (text, expected) in [
-            (
-                "{\"models\": {}} x",
-                "line 1, column 16: not readable as JSON: trailing characters",
-            ),
-            (
-                "{\"models\": {},}",
-                "line 1, column 15: not readable as JSON: trailing comma",
-            ),
-            (
-                "{\n  'models': {}}",
-                "line 2, column 3: not readable as JSON: key must be a string",
-            ),
-            ("", "not readable as JSON: EOF while parsing a value"),
-        ] {
-            assert!(
-                refused_json(text).ends_with(expected),
-                "{}",
-                refused_json(text)
-            );
         }
     }
 }
@@ -1548,28 +1023,10 @@ mod files {
             let (_folder, path) = write(name, b"models: {blocked_models: [a]}");
             assert!(Policy::from_path(path).is_ok(), "{name}");
         }
-        assert!(refused_file("a.json", b"models: {}").contains("not readable as JSON"));
-    }
-
-    #[test]
-    fn only_regular_files_of_bearable_size_in_utf8_are_read() {
         assert_eq!(
-            refused_file("a.yml", b"models: {}\n# \xff"),
-            "a.yml: not UTF-8 from byte 13 on\n  help: save the file as UTF-8"
+            refused_file("a.json", b"models: {}"),
+            "a.json:1:1: not readable as JSON: expected value"
         );
-        let mut large = b"models: {blocked_models: [a]}\n".to_vec();
-        large.resize(256 * 1024, b'\n');
-        let (_folder, path) = write("a.yml", &large);
-        assert!(Policy::from_path(path).is_ok());
-        large.push(b'\n');
-        assert_eq!(refused_file("a.yml", &large), "a.yml: larger than 256 KiB");
-        assert_eq!(
-            refused(str::from_utf8(&large).unwrap()),
-            "larger than 256 KiB"
-        );
-        let folder = tempfile::tempdir().unwrap();
-        let error = Policy::from_path(folder.path()).unwrap_err();
-        assert!(error.to_string().ends_with(": not a regular file"));
     }
 
     #[test]
@@ -1582,154 +1039,6 @@ mod files {
         let source = std::error::Error::source(&error).unwrap();
         let source = source.downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn pipes_and_devices_are_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("sekuire.yml");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.unwrap().success());
-        for path in [pipe, PathBuf::from("/dev/zero")] {
-            let error = Policy::from_path(path).unwrap_err();
-            assert_eq!(error.problems()[0].message(), "not a regular file");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_are_followed_but_not_in_circles() {
-        let (folder, path) = write("a.yml", b"models: {}");
-        let link = folder.path().join("b.yml");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(Policy::from_path(&link).is_ok());
-        let ring = folder.path().join("c.yml");
-        std::os::unix::fs::symlink(&ring, &ring).unwrap();
-        assert!(Policy::from_path(&ring).is_err());
-    }
-}
-
-mod hostile {
-    use super::*;
-
-    /// Generous, as the checks run unoptimised on busy machines.
-    const SOON: Duration = Duration::from_secs(4);
-
-    fn refused_soon(text: &str) -> String {
-        let start = Instant::now();
-        let error = refused(text);
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-        error
-    }
-
-    #[test]
-    fn deep_nesting_is_refused_without_using_the_stack() {
-        for opening in ["[", "- ", "? ", "{a: ", "- - ? "] {
-            let text = opening.repeat(4_000);
-            let error = refused_soon(&text);
-            assert!(
-                error.contains("nested deeper than 32 levels") || error.contains("not readable"),
-                "{error}"
-            );
-        }
-        assert_eq!(refused_soon(&"[".repeat(200_000)), "more than 20000 values");
-        let text = "[".repeat(20_000);
-        assert_eq!(
-            refused_json(&text),
-            "line 1, column 34: nested deeper than 32 levels"
-        );
-    }
-
-    #[test]
-    fn aliases_can_not_multiply() {
-        let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
-        for level in 1..7 {
-            let before = format!("*a{}", level - 1);
-            text += &format!("a{level}: &a{level} [{}]\n", vec![before; 9].join(","));
-        }
-        assert_eq!(
-            refused_soon(&text),
-            "line 2, column 10: anchors and aliases are not supported\n  \
-             help: write the value out where it is used"
-        );
-        assert!(refused_soon("&a [*a]").contains("anchors and aliases"));
-        assert!(refused_soon("{\"a\":&a [b],\"c\":*a}").contains("anchors and aliases"));
-    }
-
-    /// Half a second and 16 MiB, whatever the file. The time is generous here, as the checks run unoptimised on busy machines.
-    #[test]
-    fn no_file_costs_much() {
-        let stars = "*a".repeat(120);
-        let long = |count: usize, end: &str| format!("'{stars}{end}*', ").repeat(count);
-        let many = |count: usize, entry: &dyn Fn(usize) -> String| {
-            (0..count).map(entry).collect::<String>()
-        };
-        let bomb = |indent: &str| {
-            let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
-            for level in 1..9 {
-                let before = format!("{indent}*a{}", level - 1);
-                text += &format!("a{level}: &a{level} [{}]\n", vec![before; 9].join(","));
-            }
-            text
-        };
-        for text in [
-            bomb(""),
-            bomb(" "),
-            "[".repeat(200_000),
-            "x".repeat(256 * 1024),
-            format!("models: {{allowed_models: [{}]}}", "a, ".repeat(19_000)),
-            format!("models: {{allowed_models: [{}]}}", "4, ".repeat(15_000)),
-            format!("models: {{allowed_models: [{}]}}", long(310, "")),
-            format!(
-                "models: {{allowed_models: [{}], blocked_models: [{}]}}",
-                long(300, ""),
-                long(300, "b")
-            ),
-            format!("{{{}}}", many(9_000, &|number| format!("k{number}: 1, "))),
-            format!(
-                "permissions: {{api: {{allowed_services: [{}]}}}}",
-                many(100, &|_| format!(
-                    "{{service_name: a, endpoints: [{}]}}, ",
-                    many(90, &|number| format!("e{number}, "))
-                ))
-            ),
-            format!(
-                "rate_limits: {{per_model: {{{}}}}}",
-                many(2_500, &|number| format!(
-                    "m{number}: {{requests_per_minute: 1}}, "
-                ))
-            ),
-        ] {
-            let started = Instant::now();
-            let cost = allocation_counter::measure(|| drop(Policy::from_yaml(&text)));
-            let start = text.get(..40).unwrap();
-            assert!(started.elapsed() < SOON, "{start} {:?}", started.elapsed());
-            assert!(
-                cost.bytes_max < 16 * 1024 * 1024,
-                "{start} {}",
-                cost.bytes_max
-            );
-        }
-    }
-
-    #[test]
-    fn a_flood_of_problems_is_cut_off() {
-        let text = format!("models: {{allowed_models: [{}]}}", "4,".repeat(15_000));
-        let start = Instant::now();
-        let error = Policy::from_yaml(&text).unwrap_err();
-        assert!(start.elapsed() < SOON);
-        assert_eq!(error.problems().len(), 50);
-        assert!(error.to_string().ends_with("\nand 14950 more"));
-    }
-
-    #[test]
-    fn values_are_shown_escaped_and_cut() {
-        let long = "\u{1b}".repeat(100) + &"é".repeat(1_000);
-        let text = serde_json::json!({"permissions": {"network": {"enabled": long}}}).to_string();
-        let error = refused_json(&text);
-        assert!(error.len() < 500);
-        assert!(!error.contains('\u{1b}'));
     }
 }
 

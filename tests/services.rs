@@ -67,6 +67,35 @@ fn a_host_is_judged_by_the_service_that_it_is() {
 }
 
 #[test]
+fn hosts_of_regions_are_known_and_look_alikes_are_not() {
+    let stand = Stand::yaml(
+        "permissions: {api: {allowed_services: [{service_name: google}, {service_name: bedrock}]}}",
+    );
+    let call = |host: &str| post(&stand, &format!("https://{host}/v1/chat/completions"), CHAT);
+    for host in [
+        "us-central1-aiplatform.googleapis.com",
+        "aiplatform.eu.rep.googleapis.com",
+        "bedrock-runtime.us-west-2.amazonaws.com",
+        "bedrock-mantle.us-east-1.api.aws",
+    ] {
+        assert_eq!(call(host), "", "{host}");
+    }
+    for host in [
+        "evil-aiplatform.googleapis.com.attacker.example",
+        "us-central1-aiplatform.googleapis.com.attacker.example",
+        "evil-aiplatform.googleapis.com",
+        "bedrock-runtime.s3.amazonaws.com",
+    ] {
+        assert_eq!(
+            call(host),
+            format!(
+                "[api_not_allowed] Host {host} is no known service, and services are restricted"
+            )
+        );
+    }
+}
+
+#[test]
 fn only_the_endpoints_that_are_listed_may_be_called() {
     let stand = Stand::yaml(OPENAI);
     let host = "https://api.openai.com";

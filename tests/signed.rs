@@ -56,10 +56,22 @@ fn load(trust: Trust, envelope: &Value) -> Result<Policy, PolicyError> {
         .from_json(&envelope.to_string())
 }
 
-/// The problems, without their places.
+/// The problems with what is advised, each at the place where its field's value begins.
 fn refused(trust: Trust, envelope: &Value) -> Vec<String> {
+    let text = envelope.to_string();
     let error = load(trust, envelope).unwrap_err();
-    error.problems().iter().map(ToString::to_string).collect()
+    let problems = error.problems().iter().map(|problem| {
+        let named = format!("\"{}\":", problem.path());
+        let begins = text.find(&named).map_or(1, |at| at + named.len() + 1);
+        if !problem.message().starts_with("the policy is not signed") {
+            assert_eq!((problem.line(), problem.column()), (Some(1), Some(begins)));
+        }
+        match problem.help() {
+            Some(help) => format!("{problem}\n  help: {help}"),
+            None => problem.to_string(),
+        }
+    });
+    problems.collect()
 }
 
 fn with(key: &str, value: Value) -> Value {
@@ -130,7 +142,12 @@ fn the_order_of_keys_and_white_space_are_not_signed() {
 #[test]
 fn each_field_that_was_changed_is_named() {
     let other = hex(&SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes());
-    let changed = "signature: does not verify with the key `key_1`";
+    let changed = "signature: does not verify with the key `key_1`\n  \
+        help: the policy was changed after it was signed, or signed by somebody else";
+    let other_hash = "hash: is not the hash of the content\n  \
+        help: the policy was changed after it was signed, or signed by somebody else";
+    let unsigned = "the policy is not signed\n  \
+        help: load a signed one, or allow unsigned ones knowingly (`allow_unsigned`)";
     let mut signature = envelope_of("3")["signature"].as_str().unwrap().to_owned();
     signature.replace_range(..1, if signature.starts_with('0') { "1" } else { "0" });
     let mut hash = envelope_of("3")["hash"].as_str().unwrap().to_owned();
@@ -148,30 +165,26 @@ fn each_field_that_was_changed_is_named() {
         ),
         (
             with("version", json!(3)),
-            vec!["version: must be text, not the number `3`"],
+            vec![
+                "version: must be text, not the number `3`\n  help: put it in quotes, as it is written",
+            ],
         ),
         (
             with("status", json!("draft")),
             vec!["status: is `draft`, not `active`"],
         ),
-        (
-            with("hash", json!(hash)),
-            vec!["hash: is not the hash of the content"],
-        ),
+        (with("hash", json!(hash)), vec![other_hash]),
         (
             with("content", json!({"models": {}})),
-            vec!["hash: is not the hash of the content", changed],
+            vec![other_hash, changed],
         ),
         (with("signature", json!(signature)), vec![changed]),
         (with("signature", json!("00")), vec![changed]),
         (with("signature", json!("00".repeat(64))), vec![changed]),
-        (
-            with("signature", Value::Null),
-            vec!["the policy is not signed"],
-        ),
+        (with("signature", Value::Null), vec![unsigned]),
         (
             with("signing_key_id", json!("key_2")),
-            vec!["signing_key_id: `key_2` is no trusted key"],
+            vec!["signing_key_id: `key_2` is no trusted key\n  help: trusted: `key_1`"],
         ),
         (
             with("signing_public_key", json!(other)),
@@ -179,12 +192,14 @@ fn each_field_that_was_changed_is_named() {
         ),
         (
             without("signing_key_id"),
-            vec!["signature: stands without a `signing_key_id`"],
+            vec![
+                "signature: stands without a `signing_key_id`\n  help: name the key that signed, by the id under which it is trusted",
+            ],
         ),
         (without("hash"), vec!["the envelope has no `hash`"]),
         (without("version"), vec!["the envelope has no `version`"]),
         (without("status"), vec!["the envelope has no `status`"]),
-        (without("content"), vec!["the policy is not signed"]),
+        (without("content"), vec![unsigned]),
     ] {
         assert_eq!(refused(trust(), &envelope), expected, "{envelope}");
     }
@@ -204,18 +219,20 @@ fn a_key_that_somebody_made_is_not_trusted() {
         refused(trust(), &envelope),
         [
             "signing_public_key: is another key than the one trusted as `key_1`",
-            "signature: does not verify with the key `key_1`",
+            "signature: does not verify with the key `key_1`\n  help: the policy was changed after it was signed, or signed by somebody else",
         ]
     );
     envelope["signing_public_key"] = Value::Null;
     assert_eq!(
         refused(trust(), &envelope),
-        ["signature: does not verify with the key `key_1`"]
+        [
+            "signature: does not verify with the key `key_1`\n  help: the policy was changed after it was signed, or signed by somebody else"
+        ]
     );
     envelope["signing_key_id"] = json!("own");
     assert_eq!(
         refused(trust(), &envelope),
-        ["signing_key_id: `own` is no trusted key"]
+        ["signing_key_id: `own` is no trusted key\n  help: trusted: `key_1`"]
     );
 }
 
@@ -223,12 +240,12 @@ fn a_key_that_somebody_made_is_not_trusted() {
 fn a_version_that_was_replaced_does_not_come_back() {
     assert_eq!(
         refused(trust().minimum_version(4), &envelope_of("3")),
-        ["version: is 3, older than 4"]
+        ["version: is 3, older than 4\n  help: a version that was replaced doesn't come back"]
     );
     let newest = load(trust(), &envelope_of("10")).unwrap();
     assert_eq!(
         refused(trust().after(&newest), &envelope_of("9")),
-        ["version: is 9, older than 10"]
+        ["version: is 9, older than 10\n  help: a version that was replaced doesn't come back"]
     );
     assert!(load(trust().after(&newest), &envelope_of("10")).is_ok());
     assert!(load(trust().after(&newest), &envelope_of("11")).is_ok());
@@ -275,11 +292,15 @@ fn an_unsigned_policy_loads_only_where_that_is_allowed() {
     envelope["hash"] = json!("00");
     assert_eq!(
         refused(trust.clone(), &envelope),
-        ["hash: is not the hash of the content"]
+        [
+            "hash: is not the hash of the content\n  help: the policy was changed after it was signed, or signed by somebody else"
+        ]
     );
     assert_eq!(
         refused(trust, &with("signature", json!("00"))),
-        ["signature: does not verify with the key `key_1`"]
+        [
+            "signature: does not verify with the key `key_1`\n  help: the policy was changed after it was signed, or signed by somebody else"
+        ]
     );
 }
 
@@ -323,6 +344,77 @@ fn no_prefix_of_a_signed_policy_loads() {
 }
 
 #[test]
+fn the_files_beside_a_signed_policy_are_not_signed_and_that_is_told() {
+    let content = r#"{"identity":{"model":"gpt-4o","system_prompt_path":"prompt.md","tools_path":"tools.json"},"toolsets":{"allowed_tools":["search","files:*"],"blocked_tools":["web:*"]}}"#;
+    let (hash, signature) = sign(&SigningKey::from_bytes(&SEED), "policy_1", "3", content);
+    let mut envelope = envelope_of("3");
+    envelope["content"] = serde_json::from_str(content).unwrap();
+    envelope["hash"] = json!(hash);
+    envelope["signature"] = json!(signature);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.json");
+    std::fs::write(&path, envelope.to_string()).unwrap();
+    let warnings = |trust: Option<Trust>| -> Vec<String> {
+        let loader = match trust {
+            Some(trust) => Policy::loader().trust(trust),
+            None => Policy::loader(),
+        };
+        let policy = loader.from_path(&path).unwrap();
+        let warnings = policy.warnings().iter();
+        let of_signature = warnings.filter(|notice| notice.message().contains("sign"));
+        of_signature
+            .inspect(|notice| assert!(notice.line().is_some()))
+            .map(ToString::to_string)
+            .collect()
+    };
+    let tools = "toolsets.allowed_tools[1]: `files:*` means the tools that `tools.json` says, which is not signed: \
+        list the tools by name, or let nobody change that file who may not change the policy";
+    // Somebody may put it there.
+    assert_eq!(warnings(Some(trust())), [tools]);
+    std::fs::write(folder.path().join("prompt.md"), "hello").unwrap();
+    std::fs::write(folder.path().join("tools.json"), "[]").unwrap();
+    let id = "identity.system_prompt_path: `prompt.md` and `tools.json` are not signed, and whoever changes them changes \
+        the agent's id: state it as `sekuire_id`, so that another one is remarked on";
+    assert_eq!(warnings(Some(trust())), [tools, id]);
+    // Of a policy whose signature nobody looks at, it says nothing new.
+    assert_eq!(warnings(None), [""; 0]);
+    // Without files there are none to tell of.
+    assert!(
+        load(trust(), &envelope_of("3"))
+            .unwrap()
+            .warnings()
+            .is_empty()
+    );
+}
+
+#[test]
+fn content_that_has_no_one_text_can_not_be_signed() {
+    let head = "policy_id: policy_1\nworkspace_id: ws_1\nversion: \"3\"\nstatus: active\nhash: a\ncontent: ";
+    for (content, said) in [
+        (
+            "{models: {1: a}}",
+            "line 6, column 10: content: has a key that is not text",
+        ),
+        (
+            "{models: {}, models: {}}",
+            "line 6, column 10: content: has a key given twice",
+        ),
+        (
+            "{models: !t a}",
+            "line 6, column 10: content: has a local tag",
+        ),
+        (
+            "{llm: {temperature: 0.1234567890123456789}}",
+            "line 6, column 10: content: has a number that is not read exactly everywhere",
+        ),
+    ] {
+        let text = format!("{head}{content}\n");
+        let error = Policy::loader().trust(trust()).from_yaml(&text);
+        assert_eq!(error.unwrap_err().to_string(), said);
+    }
+}
+
+#[test]
 fn a_trust_file_is_read_strictly() {
     let read = |text: &str| {
         Trust::from_yaml(text)
@@ -355,112 +447,4 @@ fn a_trust_file_is_read_strictly() {
     }
     let twice = trust().key("key_1", PUBLIC).unwrap_err();
     assert_eq!(twice.to_string(), "keys.key_1: given twice");
-}
-
-/// A policy in a folder of its own, with these files beside it.
-fn in_folder(policy: &str, files: &[(&str, &str)]) -> Policy {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        std::fs::write(folder.path().join(name), text).unwrap();
-    }
-    std::fs::write(folder.path().join("sekuire.yml"), policy).unwrap();
-    Policy::from_path(folder.path().join("sekuire.yml")).unwrap()
-}
-
-fn warnings(policy: &Policy) -> Vec<String> {
-    let warnings = policy.warnings().iter();
-    let placed = warnings.map(|notice| {
-        let (line, column) = (notice.line().unwrap(), notice.column().unwrap());
-        format!("{line}:{column}: {notice}")
-    });
-    placed.collect()
-}
-
-const IDENTITY: &str = "models: {blocked_models: [a]}
-identity:
-  model: gpt-4o
-  system_prompt_path: ./prompt.md
-  tools_path: tools.json
-";
-
-/// Of `gpt-4o`, `hello` and `[]`, as Sekuire's vectors have it.
-const HELLO: &str = "fa70f9f2f6f05c7fa9bedd2143b1c9e2086539a38a15fa664a6c27d0f31a6be1";
-
-#[test]
-fn an_agents_id_is_computed_from_the_files_that_the_policy_names() {
-    let files = [("prompt.md", "  hello\n"), ("tools.json", " [ ]\n")];
-    let policy = in_folder(IDENTITY, &files);
-    assert_eq!(policy.sekuire_id(), Some(HELLO));
-    assert!(policy.warnings().is_empty());
-
-    let right = format!("{IDENTITY}  sekuire_id: {HELLO}\n");
-    assert!(in_folder(&right, &files).warnings().is_empty());
-    let wrong = format!("{IDENTITY}project: {{sekuire_id: a1}}\n");
-    let policy = in_folder(&wrong, &files);
-    assert_eq!(policy.sekuire_id(), Some(HELLO));
-    assert_eq!(
-        warnings(&policy),
-        [format!(
-            "6:11: project.sekuire_id: is `a1`, but the model and files under `identity` make `{HELLO}`, which is told instead"
-        )]
-    );
-
-    // Text names no folder, and what the caller says counts.
-    assert_eq!(Policy::from_yaml(IDENTITY).unwrap().sekuire_id(), None);
-    assert_eq!(Policy::from_yaml(&wrong).unwrap().sekuire_id(), Some("a1"));
-    let given = Policy::loader().sekuire_id("b2").from_yaml(&wrong).unwrap();
-    assert_eq!(given.sekuire_id(), Some("b2"));
-}
-
-#[test]
-fn a_file_that_can_not_be_hashed_is_a_remark_and_no_more() {
-    let large = "x".repeat(256 * 1024 + 1);
-    let not = "the agent's id is not computed";
-    for (policy, files, expected) in [
-        (
-            IDENTITY.to_owned(),
-            &[("tools.json", "[]")][..],
-            format!(
-                "4:3: identity.system_prompt_path: `./prompt.md`: there is no such file: {not}"
-            ),
-        ),
-        (
-            IDENTITY.to_owned(),
-            &[("prompt.md", "hello")],
-            format!("5:3: identity.tools_path: `tools.json`: there is no such file: {not}"),
-        ),
-        (
-            IDENTITY.to_owned(),
-            &[("prompt.md", "hello"), ("tools.json", "{\"a\":1,\"a\":2}")],
-            format!("5:3: identity.tools_path: `tools.json`: has a key given twice: {not}"),
-        ),
-        (
-            IDENTITY.to_owned(),
-            &[("prompt.md", &*large), ("tools.json", "[]")],
-            format!("4:3: identity.system_prompt_path: `./prompt.md`: larger than 256 KiB: {not}"),
-        ),
-        (
-            IDENTITY.replace("./prompt.md", "."),
-            &[("tools.json", "[]")],
-            format!("4:3: identity.system_prompt_path: `.`: not a regular file: {not}"),
-        ),
-        (
-            IDENTITY.replace("./prompt.md", "../prompt.md"),
-            &[("tools.json", "[]")],
-            format!(
-                "4:3: identity.system_prompt_path: `../prompt.md` leads out of the policy's folder and is not read: {not}"
-            ),
-        ),
-        (
-            IDENTITY.replace("tools.json", "/etc/hostname"),
-            &[("prompt.md", "hello")],
-            format!(
-                "5:3: identity.tools_path: `/etc/hostname` leads out of the policy's folder and is not read: {not}"
-            ),
-        ),
-    ] {
-        let policy = in_folder(&format!("{policy}  sekuire_id: a1\n"), files);
-        assert_eq!(policy.sekuire_id(), Some("a1"));
-        assert_eq!(warnings(&policy), [expected]);
-    }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use support::{ASK, Stand, Step, Upstream, allowing, chat, request, request_to, run};
 use tower::ServiceExt;
-use tower_sekuire::BoxError;
+use tower_sekuire::{AgentKey, BoxError, Policy};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -240,6 +240,23 @@ fn a_call_is_a_span_with_the_conventions_names() {
     has(&passed.fields, &[("sekuire.verdict", "not_inspected")]);
     assert!(!passed.fields.contains_key("gen_ai.operation.name"));
     assert!(read.closed && passed.closed);
+
+    // Each agent of a file under its own id.
+    let several = "agents: { a: { sekuire_id: a1 }, b: { sekuire_id: b2 } }\nmodels: {}";
+    let policy = Policy::loader().agent("a").from_yaml(several).unwrap();
+    let agents = Stand::new(policy);
+    let mut as_b = request(ASK);
+    as_b.extensions_mut().insert(AgentKey::new("b"));
+    for (request, id) in [(request(ASK), "a1"), (as_b, "b2")] {
+        recorder.events();
+        agents.call(&Upstream::json("{}"), request);
+        let id = [("gen_ai.agent.id", id)];
+        has(&recorder.calls()[0].fields, &id);
+        for event in recorder.events() {
+            has(&event, &id);
+        }
+    }
+    run(stand.around(client).oneshot(request(ASK))).unwrap();
 
     // The documented names are those that there are.
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/observability.md");

@@ -227,6 +227,74 @@ fn a_refusal_ends_when_what_is_beside_the_policy_is_mended() {
     assert!(layer.enforcer().enforce_tool("read_file").is_err());
 }
 
+#[cfg(feature = "signed")]
+#[test]
+fn a_change_of_the_prompt_or_the_tools_alone_changes_the_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let named =
+        "identity: { model: gpt-4o, system_prompt_path: prompt.md, tools_path: tools.json }\n";
+    write(&at("sekuire.yml"), &format!("{named}{}", text(0)));
+    write(&at("tools.json"), "[]");
+    let (live, _watch) = watched(&at("sekuire.yml"));
+    let layer = SekuireLayer::from_source(live.clone());
+    let id = || layer.enforcer().policy().sekuire_id().map(str::to_owned);
+    let made_of = |prompt, tools| tower_sekuire::sekuire_id("gpt-4o", prompt, tools).ok();
+    assert_eq!(id(), None);
+    layer
+        .enforcer()
+        .enforce_rate_limit(RateLimit::Request)
+        .unwrap();
+
+    write(&at("prompt.md"), "hello");
+    wait_for("the prompt", || live.status().version() == 2);
+    assert_eq!(id(), made_of("hello", "[]"));
+    write(&at("prompt.md"), "hello, you");
+    wait_for("another prompt", || live.status().version() == 3);
+    assert_eq!(id(), made_of("hello, you", "[]"));
+    write(&at("tools.json"), r#"[{"name": "read_file"}]"#);
+    wait_for("other tools", || live.status().version() == 4);
+    assert_eq!(id(), made_of("hello, you", r#"[{"name":"read_file"}]"#));
+    // Another id is no reason to count anew.
+    assert_eq!(layer.enforcer().usage()[0].used(), 1);
+    // What cannot be read any more leaves no id behind, and the rules in force.
+    std::fs::remove_file(at("prompt.md")).unwrap();
+    wait_for("the missing prompt", || live.status().version() == 5);
+    assert_eq!((id(), live.status().failures()), (None, 0));
+}
+
+#[cfg(feature = "signed")]
+#[test]
+fn a_change_of_another_agents_files_changes_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let file = |name: &str| format!("model: gpt-4o, system_prompt: {name}.md, tools: tools.json");
+    let policy = format!(
+        "agents: {{ a: {{ {} }}, b: {{ {} }} }}\nmodels: {{ allowed_models: [m0] }}\n",
+        file("a"),
+        file("b")
+    );
+    for (name, text) in [
+        ("sekuire.yml", &*policy),
+        ("a.md", "a"),
+        ("b.md", "b"),
+        ("tools.json", "[]"),
+    ] {
+        write(&at(name), text);
+    }
+    let mut file = PolicyFile::new(at("sekuire.yml"), Policy::loader().agent("a"));
+    let live = LivePolicy::new(PolicyEnforcer::new(file.load().unwrap()));
+    let _watch = file.watch(&live).unwrap();
+    let layer = SekuireLayer::from_source(live.clone());
+    write(&at("b.md"), "b anew");
+    wait_for("the other prompt", || live.status().version() == 2);
+    for (agent, prompt) in [("a", "a"), ("b", "b anew")] {
+        let id = tower_sekuire::sekuire_id("gpt-4o", prompt, "[]").unwrap();
+        let policy = layer.enforcer();
+        assert_eq!(policy.policy().sekuire_id_of(agent), Some(&*id));
+    }
+}
+
 #[test]
 fn a_condition_that_panics_refuses_and_the_file_stays_watched() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,8 @@
 
 use super::document::Value;
 use super::error::shown;
+#[cfg(feature = "signed")]
+use super::identity::MadeOf;
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader, Spot};
 use super::rules::{NameMatch, NameRules};
@@ -14,6 +16,9 @@ pub(super) struct Agent<'a> {
     pub(super) lists: NameSections<'a>,
     /// The id that the file says Sekuire gave it.
     pub(super) sekuire_id: Option<(Spot, &'a str)>,
+    /// What its own section says the id is made of.
+    #[cfg(feature = "signed")]
+    pub(super) made_of: Option<MadeOf>,
     /// The path given for its `tools.json`.
     pub(super) tools_file: Option<&'a str>,
     /// Models that the file says it uses.
@@ -130,7 +135,7 @@ pub(super) fn agent<'a>(
             key => match schema::AGENT_SECTIONS.iter().find(|(name, _)| *name == key) {
                 Some((_, kind)) => {
                     reader.described(&entry, *kind);
-                    reader.not_enforced(&entry.path, schema::DESCRIBES);
+                    reader.not_enforced(&entry, schema::DESCRIBES);
                     match key {
                         "llm" => found.uses.extend(entry.below("model")),
                         "sekuire_id" => found.sekuire_id = id(&entry),
@@ -144,6 +149,10 @@ pub(super) fn agent<'a>(
                 ),
             },
         }
+    }
+    #[cfg(feature = "signed")]
+    {
+        found.made_of = MadeOf::of_agent(&field);
     }
     found.unenforced = reader.unenforced.split_off(before.0);
     found.warnings = reader.warnings.split_off(before.1);

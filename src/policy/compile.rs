@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+#[cfg(feature = "signed")]
+use super::Notice;
 use super::agents::{self, NameSections, ToolEntries};
 use super::document::{self, Format, Node, Value};
 use super::error::{Draft, shown};
 #[cfg(feature = "signed")]
-use super::identity::MadeOf;
+use super::identity::{MOST_OTHERS, MadeOf};
 use super::pattern::NamePattern;
-use super::reader::{Field, Reader};
+use super::reader::{Field, Reader, Spot};
 use super::rules::NameMatch;
 use super::sections::{self, Permissions};
 use super::{Inner, Policy, schema};
@@ -27,6 +29,12 @@ pub(super) struct Rules {
     /// What the agent's id is made of, if the file names it.
     #[cfg(feature = "signed")]
     pub(super) made_of: Option<MadeOf>,
+    /// The same of the file's other agents, by their names.
+    #[cfg(feature = "signed")]
+    pub(super) others: Vec<(String, MadeOf)>,
+    /// What is to be remarked if the policy is signed: the files that the id is made of are not.
+    #[cfg(feature = "signed")]
+    pub(super) unsigned_id: Option<Notice>,
 }
 
 /// Tools by category, and where that was read.
@@ -38,8 +46,13 @@ pub(super) struct Categories {
 
 impl Rules {
     pub(super) fn tool_patterns(&self) -> impl Iterator<Item = &NamePattern> {
+        self.tool_entries().map(|(_, pattern)| pattern)
+    }
+
+    /// Every entry for tools with its place, those that allow first.
+    pub(super) fn tool_entries(&self) -> impl Iterator<Item = &(Spot, NamePattern)> {
         let ToolEntries { allowed, blocked } = &self.tool_entries;
-        allowed.iter().chain(blocked).map(|(_, pattern)| pattern)
+        allowed.iter().chain(blocked)
     }
 
     /// The path of the agent's `tools.json`, from the policy's folder.
@@ -97,7 +110,13 @@ impl Rules {
     /// Ends with the places of what there is to remark, in the text that was read.
     pub(super) fn into_policy(mut self, text: &str, format: Format) -> Policy {
         let mut reread = 0;
-        for notice in &mut self.inner.warnings {
+        let Inner {
+            warnings,
+            unenforced,
+            translated,
+            ..
+        } = &mut self.inner;
+        for notice in warnings.iter_mut().chain(unenforced).chain(translated) {
             if let Some(node) = notice.node.take()
                 && reread < MAX_REREAD
             {
@@ -183,7 +202,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             key => match schema::SECTIONS.iter().find(|(name, _)| *name == key) {
                 Some((_, kind)) => {
                     reader.described(&entry, *kind);
-                    reader.not_enforced(&entry.path, schema::DESCRIBES);
+                    reader.not_enforced(&entry, schema::DESCRIBES);
                     if matches!(key, "identity" | "llm") {
                         uses.extend(entry.below("model"));
                     }
@@ -219,6 +238,18 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             .collect(),
         _ => Vec::new(),
     };
+    let mut other_ids: BTreeMap<_, _> = found_agents
+        .iter()
+        .map(|agent| {
+            let id = agent.sekuire_id.as_ref().map(|(_, id)| (*id).to_owned());
+            (agent.name.clone(), id)
+        })
+        .collect();
+    #[cfg(feature = "signed")]
+    let mut others: Vec<_> = found_agents
+        .iter()
+        .filter_map(|agent| Some((agent.name.clone(), agent.made_of.clone()?)))
+        .collect();
     let agent = agents::choose(reader, agent_section.as_ref(), found_agents, lists, wanted)?;
     let NameSections { models, tools } = agent.lists;
     let governed = models.is_some() || tools.is_some() || permissions.is_some() || limits.is_some();
@@ -233,16 +264,23 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
         sections::warn_of_unused_limits(reader, &models, &limits);
     }
     let stated = agent.sekuire_id.or(sekuire_id);
-    // Of several agents nobody knows which one it is about.
+    other_ids.remove(&agent.name);
+    #[cfg(feature = "signed")]
+    others.retain(|(name, _)| *name != agent.name);
+    #[cfg(feature = "signed")]
+    others.truncate(MOST_OTHERS);
+    // Of several agents nobody knows which one `identity` is about.
     #[cfg(feature = "signed")]
     let made_of = made_of
         .filter(|_| listed.len() < 2)
+        .or(agent.made_of)
         .map(|made_of| made_of.stated(stated.clone()));
     let tools_file = agent.tools_file.or(tools_file).unwrap_or("tools.json");
     governed.then(|| Rules {
         inner: Inner {
             agent: agent.name,
             sekuire_id: stated.map(|(_, id)| id.to_owned()),
+            other_ids,
             agents: listed,
             models,
             tools,
@@ -253,7 +291,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             unenforced: Vec::new(),
             warnings: Vec::new(),
             translated: Vec::new(),
-            tools_file: None,
+            beside: Vec::new(),
             #[cfg(feature = "signed")]
             envelope: None,
         },
@@ -261,6 +299,10 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
         tools_file: tools_file.to_owned(),
         #[cfg(feature = "signed")]
         made_of,
+        #[cfg(feature = "signed")]
+        others,
+        #[cfg(feature = "signed")]
+        unsigned_id: None,
     })
 }
 
@@ -272,7 +314,7 @@ fn envelope<'a>(reader: &mut Reader, root: &Field<'a>) -> Option<Field<'a>> {
     for entry in reader.mapping(root)? {
         match entry.key {
             "content" => {}
-            "signature" => reader.not_enforced(entry.path, "signature is not verified"),
+            "signature" => reader.not_enforced(&entry, "signature is not verified"),
             key if schema::ENVELOPE.contains(&key) => {
                 match entry.node.text() {
                     Some(status) if key == "status" && status != "active" => {
@@ -282,7 +324,7 @@ fn envelope<'a>(reader: &mut Reader, root: &Field<'a>) -> Option<Field<'a>> {
                     }
                     _ => reader.described(&entry, schema::Kind::Free),
                 }
-                reader.not_enforced(entry.path, "part of the envelope, not verified");
+                reader.not_enforced(&entry, "part of the envelope, not verified");
             }
             key if schema::TOP_LEVEL_RULES.contains(&key) => {
                 reader.key_problem(

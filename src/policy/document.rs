@@ -167,8 +167,13 @@ impl Reading {
 fn syntax(text: &str, format: Format, failure: &Failure) -> Draft {
     let message = shown(&failure.message);
     if message.contains("more than one document") {
-        return Draft::new("", "more than one document")
-            .help("keep one document in a file; remove the `---` between them");
+        let draft = Draft::new("", "more than one document");
+        return match second_document(text) {
+            Some(at) => draft
+                .help("keep one document in a file; remove the `---` between them")
+                .located(line_and_column(text, at)),
+            None => draft.help("keep one document in a file"),
+        };
     }
     let draft = Draft::new(
         "",
@@ -189,6 +194,24 @@ fn syntax(text: &str, format: Format, failure: &Failure) -> Draft {
     } else {
         draft
     }
+}
+
+/// Where a `---` ends a document that has begun. Of a document without one it isn't known where it begins.
+fn second_document(text: &str) -> Option<usize> {
+    let mut at = 0;
+    let mut begun = false;
+    for line in text.trim_start_matches('\u{feff}').split_inclusive('\n') {
+        let starts = line
+            .strip_prefix("---")
+            .is_some_and(|rest| !rest.starts_with(|char: char| !char.is_whitespace()));
+        if starts && begun {
+            return Some(at + text.len() - text.trim_start_matches('\u{feff}').len());
+        }
+        // Before the first document there are directives and comments only.
+        begun |= starts || !(line.trim().is_empty() || line.starts_with(['#', '%']));
+        at += line.len();
+    }
+    None
 }
 
 fn read(text: &str, reading: &Reading) -> Result<Node, Failure> {

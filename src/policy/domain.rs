@@ -194,6 +194,14 @@ impl<'a> Host<'a> {
     }
 }
 
+/// A host's name in the form in which names are compared; `None` of an address, and of what can't be compared.
+pub(crate) fn name_of(host: &str) -> Option<Cow<'_, str>> {
+    match Host::read(host)? {
+        Host::Name(name) => Some(name),
+        Host::Address(_) => None,
+    }
+}
+
 /// Whether this is a name in the form in which names are compared, as most hosts are. Only tells so in plain cases, and
 /// then all that [`Host::read`] asks holds: there is no bracket and no colon, so it is no address of version 6 and has no
 /// port; its labels are of lower-case letters, digits and single hyphens, so none claims to be encoded; none is empty or

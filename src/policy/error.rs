@@ -254,7 +254,7 @@ pub(super) fn is_invisible(char: char) -> bool {
 }
 
 /// The problems kept; a file with more is not this kind of file.
-const MAX_PROBLEMS: usize = 50;
+pub(super) const MAX_PROBLEMS: usize = 50;
 
 /// How much text is read again to find places, in bytes. A file of the usual
 /// size gets a place for every problem, a hostile one costs no more than this.

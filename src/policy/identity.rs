@@ -1,8 +1,9 @@
 //! The id that Sekuire gives an agent: a hash of what it is made of.
 
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
@@ -10,7 +11,7 @@ use super::Notice;
 use super::canonical::canonical;
 use super::compile::Rules;
 use super::document::{self, Format};
-use super::error::{Draft, PolicyError, shown};
+use super::error::{Draft, PolicyError, Problem, shown};
 use super::loader;
 use super::reader::{Field, Spot};
 
@@ -31,42 +32,73 @@ use super::reader::{Field, Spot};
 /// When `tools` is JSON that can't be read here for certain: over 256 KiB, nested deeper than 32 levels, with a key
 /// given twice in an object, or with a number that binary fractions don't hold exactly enough.
 pub fn sekuire_id(model: &str, system_prompt: &str, tools: &str) -> Result<String, PolicyError> {
-    let refused = |draft| PolicyError::new(vec![draft], tools, Format::Json);
-    let prompt = hash(system_prompt.trim());
-    let tools = if serde_json::from_str::<IgnoredAny>(tools).is_ok() {
-        let root = document::parse(tools, Format::Json).map_err(refused)?;
-        let text = canonical(&root);
-        hash(&text.map_err(|why| refused(Draft::new("", why)))?)
-    } else {
-        hash(tools)
-    };
-    Ok(hash(&format!(
-        "model:{model}|prompt:{prompt}|tools:{tools}"
-    )))
+    Ok(id_of(
+        model,
+        &hash_of_prompt(system_prompt),
+        &hash_of_tools(tools)?,
+    ))
 }
 
-/// What a policy says its agent's id is made of: `identity`, with the paths of the prompt and of the tools.
+fn id_of(model: &str, prompt: &str, tools: &str) -> String {
+    hash(&format!("model:{model}|prompt:{prompt}|tools:{tools}"))
+}
+
+fn hash_of_prompt(text: &str) -> String {
+    hash(text.trim())
+}
+
+fn hash_of_tools(text: &str) -> Result<String, PolicyError> {
+    if serde_json::from_str::<IgnoredAny>(text).is_err() {
+        return Ok(hash(text));
+    }
+    let refused = |draft| PolicyError::new(vec![draft], text, Format::Json);
+    let root = document::parse(text, Format::Json).map_err(refused)?;
+    let canonical = canonical(&root).map_err(|why| refused(Draft::new("", why)))?;
+    Ok(hash(&canonical))
+}
+
+/// What a policy says an agent's id is made of: a model, and the paths of a prompt and of tools.
 #[derive(Clone, Debug)]
 pub(super) struct MadeOf {
+    /// The section that says so.
+    section: String,
     model: String,
     prompt: (Spot, String),
     tools: (Spot, String),
     stated: Option<(Spot, String)>,
+    /// The section is there for the id, so that a file that isn't there is missing. In an agent's own section a text
+    /// may be the prompt itself.
+    for_the_id: bool,
 }
 
 impl MadeOf {
-    /// `None` unless all three are named.
+    /// Of `identity`; `None` unless all three are named.
     pub(super) fn read(identity: &Field<'_>) -> Option<Self> {
-        let named = |key: &str| {
-            let field = identity.below(key)?;
-            let text = field.node.text().filter(|text| !text.is_empty())?;
-            Some((field.spot(), text.to_owned()))
+        Some(Self {
+            section: identity.path.clone(),
+            model: named(identity, "model")?.1,
+            prompt: named(identity, "system_prompt_path")?,
+            tools: named(identity, "tools_path")?,
+            stated: None,
+            for_the_id: true,
+        })
+    }
+
+    /// Of an agent's own section; `None` unless all three are named, and one model.
+    pub(super) fn of_agent(agent: &Field<'_>) -> Option<Self> {
+        let own = named(agent, "model");
+        let llm = agent.below("llm").and_then(|llm| named(&llm, "model"));
+        let model = match (own, llm) {
+            (Some((_, own)), Some((_, other))) if own != other => return None,
+            (own, llm) => own.or(llm)?.1,
         };
         Some(Self {
-            model: named("model")?.1,
-            prompt: named("system_prompt_path")?,
-            tools: named("tools_path")?,
+            section: agent.path.clone(),
+            model,
+            prompt: named(agent, "system_prompt")?,
+            tools: named(agent, "tools")?,
             stated: None,
+            for_the_id: false,
         })
     }
 
@@ -78,42 +110,97 @@ impl MadeOf {
         }
     }
 
-    fn id(&self, folder: &Path) -> Result<String, Notice> {
-        let prompt = text_of(folder, &self.prompt)?;
-        let tools = text_of(folder, &self.tools)?;
-        sekuire_id(&self.model, &prompt, &tools).map_err(|error| not_computed(&self.tools, &error))
+    /// The files that it is made of, whether they are there or not.
+    fn files(&self, folder: &Path) -> impl Iterator<Item = PathBuf> {
+        let files = [&self.prompt, &self.tools];
+        let inside = files.into_iter().filter(|(_, path)| is_inside(path));
+        inside.map(|(_, path)| folder.join(path))
+    }
+
+    /// `None` where nothing promised one.
+    fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
+        if !self.for_the_id && !self.files(folder).all(|file| file.is_file()) {
+            return None;
+        }
+        let id = || {
+            let prompt = text_of(folder, &self.prompt)?;
+            let tools = text_of(folder, &self.tools)?;
+            sekuire_id(&self.model, &prompt, &tools)
+                .map_err(|error| not_computed(&self.tools, &error))
+        };
+        Some(id())
     }
 }
 
+fn named(section: &Field<'_>, key: &str) -> Option<(Spot, String)> {
+    let field = section.below(key)?;
+    let text = field.node.text().filter(|text| !text.is_empty())?;
+    Some((field.spot(), text.to_owned()))
+}
+
 impl Rules {
-    /// Computes the agent's id from the files beside the policy. They are no rules, so that one that can't be read is
-    /// worth a remark and no more.
+    /// Computes the agent's id from the files beside the policy, and those of the file's other agents. They are no
+    /// rules, so that one that can't be read is worth a remark and no more.
     pub(super) fn identify(&mut self, folder: &Path) {
+        let all = self
+            .made_of
+            .iter()
+            .chain(self.others.iter().map(|(_, made_of)| made_of));
+        let files: BTreeSet<_> = all.flat_map(|made_of| made_of.files(folder)).collect();
+        self.inner.beside.extend(files);
+        // Agents may share a file, and a policy may name one for each of them.
+        let (mut prompts, mut tools) = (HashMap::new(), HashMap::new());
+        for (agent, made_of) in &self.others {
+            let text = |named| text_of(folder, named).ok();
+            let prompt = prompts
+                .entry(folder.join(&made_of.prompt.1))
+                .or_insert_with(|| Some(hash_of_prompt(&text(&made_of.prompt)?)));
+            let tools = tools
+                .entry(folder.join(&made_of.tools.1))
+                .or_insert_with(|| hash_of_tools(&text(&made_of.tools)?).ok());
+            if let (Some(prompt), Some(tools)) = (prompt, tools) {
+                let id = id_of(&made_of.model, prompt, tools);
+                self.inner.other_ids.insert(agent.clone(), Some(id));
+            }
+        }
         let Some(made_of) = self.made_of.take() else {
             return;
         };
         match made_of.id(folder) {
-            Ok(id) => {
-                if let Some((spot, stated)) = made_of.stated
-                    && stated != id
+            Some(Ok(id)) => {
+                if let Some((spot, stated)) = &made_of.stated
+                    && *stated != id
                 {
-                    let stated = shown(&stated);
+                    let (stated, section) = (shown(stated), &made_of.section);
                     let message = format!(
-                        "is `{stated}`, but the model and files under `identity` make `{id}`, which is told instead"
+                        "is `{stated}`, but the model and files under `{section}` make `{id}`, which is told instead"
                     );
                     self.inner.warnings.push(spot.notice(message));
                 }
+                let ((spot, prompt), (_, tools)) = (&made_of.prompt, &made_of.tools);
+                let (prompt, tools) = (shown(prompt), shown(tools));
+                let message = format!(
+                    "`{prompt}` and `{tools}` are not signed, and whoever changes them changes the agent's id: \
+                     state it as `sekuire_id`, so that another one is remarked on"
+                );
+                self.unsigned_id = Some(spot.notice(message));
                 self.inner.sekuire_id = Some(id);
             }
-            Err(notice) => self.inner.warnings.push(notice),
+            Some(Err(notice)) => self.inner.warnings.push(notice),
+            None => {}
         }
     }
 }
 
+/// Whether a path that is named from the policy's folder lies in it.
+fn is_inside(path: &str) -> bool {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    Path::new(path).components().all(inside)
+}
+
 /// Reads a file that is named from the policy's folder and lies in it.
 fn text_of(folder: &Path, named @ (spot, path): &(Spot, String)) -> Result<String, Notice> {
-    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    if !Path::new(path).components().all(inside) {
+    if !is_inside(path) {
         let path = shown(path);
         let message = format!(
             "`{path}` leads out of the policy's folder and is not read: the agent's id is not computed"
@@ -125,10 +212,9 @@ fn text_of(folder: &Path, named @ (spot, path): &(Spot, String)) -> Result<Strin
 
 fn not_computed((spot, path): &(Spot, String), error: &PolicyError) -> Notice {
     let source = error.source().and_then(|source| source.downcast_ref());
-    let why = match (source.map(io::Error::kind), error.problems()) {
-        (Some(io::ErrorKind::NotFound), _) => "there is no such file",
-        (_, [problem, ..]) => problem.message(),
-        (_, []) => "it can't be read",
+    let why = match source.map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound) => "there is no such file",
+        _ => error.problems().first().map_or("", Problem::message),
     };
     let path = shown(path);
     spot.notice(format!("`{path}`: {why}: the agent's id is not computed"))
@@ -138,6 +224,9 @@ fn not_computed((spot, path): &(Spot, String), error: &PolicyError) -> Notice {
 pub(super) fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
+
+/// Of how many agents ids are computed, besides the one that is chosen: each costs reading two files.
+pub(super) const MOST_OTHERS: usize = 100;
 
 #[cfg(test)]
 mod tests {

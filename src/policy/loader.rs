@@ -160,13 +160,15 @@ impl PolicyLoader {
         let mut rules = compile::compile(&root, self.agent.as_deref(), self.accept_unenforced)
             .map_err(refused)?;
         rules.inner.translated = translated;
+        #[cfg(feature = "signed")]
+        if let Some(folder) = folder {
+            if self.sekuire_id.is_some() {
+                rules.made_of = None;
+            }
+            rules.identify(folder);
+        }
         if self.sekuire_id.is_some() {
             rules.inner.sekuire_id.clone_from(&self.sekuire_id);
-        } else {
-            #[cfg(feature = "signed")]
-            if let Some(folder) = folder {
-                rules.identify(folder);
-            }
         }
         #[cfg(feature = "signed")]
         if let Some(envelope) = envelope {
@@ -178,7 +180,7 @@ impl PolicyLoader {
             .collect();
         if !mentioned.is_empty() {
             let file = folder.map(|folder| folder.join(rules.tools_file()));
-            rules.inner.tools_file.clone_from(&file);
+            rules.inner.beside.extend(file.clone());
             let mut known = Categories {
                 source: None,
                 tools: BTreeMap::new(),
@@ -199,6 +201,10 @@ impl PolicyLoader {
                 known.tools.entry(category).or_default().push(tool);
             }
             rules.resolve(&known);
+        }
+        #[cfg(feature = "signed")]
+        if folder.is_some() {
+            rules.warn_of_unsigned_files();
         }
         Ok(rules.into_policy(text, format))
     }

@@ -10,7 +10,7 @@ mod canonical;
 mod compile;
 mod dialect;
 mod document;
-mod domain;
+pub(crate) mod domain;
 mod error;
 mod filesystem;
 #[cfg(feature = "signed")]
@@ -27,6 +27,7 @@ mod sections;
 mod signed;
 mod translate;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub struct Policy {
 struct Inner {
     agent: String,
     sekuire_id: Option<String>,
+    /// Of the file's other agents.
+    other_ids: BTreeMap<String, Option<String>>,
     agents: Vec<String>,
     models: NameRules,
     tools: NameRules,
@@ -90,8 +93,9 @@ struct Inner {
     unenforced: Vec<Notice>,
     warnings: Vec<Notice>,
     translated: Vec<Notice>,
-    /// The file beside the policy that says which tools its entries mean, whether it is there or not.
-    tools_file: Option<PathBuf>,
+    /// The files beside the policy that something of it was read from, whether they are there or not: which tools its
+    /// entries mean, and what its agents' ids are made of.
+    beside: Vec<PathBuf>,
     #[cfg(feature = "signed")]
     envelope: Option<Envelope>,
 }
@@ -136,13 +140,33 @@ impl Policy {
     /// The id by which Sekuire knows the agent. It is told with every decision and decides nothing.
     ///
     /// It is what [`PolicyLoader::sekuire_id`] gave. Without that, with feature `signed` and a policy read from a file
-    /// that names `model`, `system_prompt_path` and `tools_path` under `identity`, it is computed from them when the
+    /// that names `model`, `system_prompt_path` and `tools_path` under `identity`, or `model` (or `llm.model`),
+    /// `system_prompt` and `tools` in the agent's own section, it is computed from them when the
     /// policy loads; the paths are from the policy's folder, and a file outside of it isn't read. Else it is what the
     /// file states: `sekuire_id` of the agent, of `identity` or of `project`. [`warnings`](Self::warnings) tell when a
     /// stated one is another than the computed one, and why one couldn't be computed.
     #[must_use]
     pub fn sekuire_id(&self) -> Option<&str> {
         self.inner.sekuire_id.as_deref()
+    }
+
+    /// The id of another agent of the file, by which its calls are told of; of an agent that the file doesn't list, that
+    /// of the policy's own.
+    ///
+    /// ```
+    /// # use tower_sekuire::Policy;
+    /// let file = "agents: { writer: { sekuire_id: a1 }, reader: { sekuire_id: b2 } }\nmodels: { allowed_models: [gpt-4o] }";
+    /// let policy = Policy::loader().agent("writer").from_yaml(file)?;
+    /// assert_eq!(policy.sekuire_id(), Some("a1"));
+    /// assert_eq!(policy.sekuire_id_of("reader"), Some("b2"));
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn sekuire_id_of(&self, agent: &str) -> Option<&str> {
+        match self.inner.other_ids.get(agent) {
+            Some(id) => id.as_deref(),
+            None => self.sekuire_id(),
+        }
     }
 
     /// What was written as another of Sekuire's dialects has it, and what it was read as. Empty for a policy in the form
@@ -162,10 +186,10 @@ impl Policy {
         &self.inner.translated
     }
 
-    /// The file that says which tools the policy's entries mean, if they ask for one, whether it is there or not.
+    /// The files beside the policy that something of it was read from, whether they are there or not.
     #[cfg(feature = "watch")]
-    pub(crate) fn tools_file(&self) -> Option<&Path> {
-        self.inner.tools_file.as_deref()
+    pub(crate) fn beside(&self) -> &[PathBuf] {
+        &self.inner.beside
     }
 
     /// Reads a policy written in JSON: the rules themselves, or an envelope that
@@ -287,7 +311,7 @@ impl Notice {
         self
     }
 
-    /// The line of the file it is about, from 1. Known for [`Policy::warnings`], if there aren't too many.
+    /// The line of the file it is about, from 1. Known if there aren't too many, and if it isn't about the file as a whole.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::Notice;
 use super::dialect;
 use super::document::{Node, Value};
-use super::error::{Draft, is_invisible, shown};
+use super::error::{Draft, MAX_PROBLEMS, is_invisible, shown};
 use super::schema::{self, Kind};
 
 /// A value with the path that leads to it.
@@ -136,12 +136,22 @@ impl Reader {
     }
 
     fn report(&mut self, field: &Field<'_>, id: u32, message: impl Into<String>, help: &str) {
+        if self.is_flooded() {
+            // Only counted.
+            self.problems.push(Draft::new("", ""));
+            return;
+        }
         let draft = Draft::new(field.path.clone(), message).at(id);
         self.problems.push(if help.is_empty() {
             draft
         } else {
             draft.help(help)
         });
+    }
+
+    /// Whether there are more problems than are told, so that what is wrong with another one need not be found out.
+    fn is_flooded(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     pub(super) fn warn(&mut self, field: &Field<'_>, message: impl Into<String>) {
@@ -152,8 +162,8 @@ impl Reader {
         self.warnings.push(spot.notice(message));
     }
 
-    pub(super) fn not_enforced(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.unenforced.push(Notice::new(path, message));
+    pub(super) fn not_enforced(&mut self, field: &Field<'_>, message: impl Into<String>) {
+        self.unenforced.push(field.spot().notice(message));
     }
 
     /// A field that asks for something that isn't done here.
@@ -172,7 +182,7 @@ impl Reader {
             return;
         }
         if self.accept_unenforced {
-            self.not_enforced(&field.path, "asks for something that is not enforced here");
+            self.not_enforced(field, "asks for something that is not enforced here");
         } else {
             self.key_problem(
                 field,
@@ -216,7 +226,7 @@ impl Reader {
                     "write the keys out where they are used",
                 );
             } else if name.starts_with("x-") {
-                self.not_enforced(entry.path, "extension key, not read");
+                self.not_enforced(&entry, "extension key, not read");
             } else {
                 fields.push(entry);
             }
@@ -304,13 +314,14 @@ impl Reader {
             return Some(text);
         }
         let help = match &field.node.value {
-            Value::Bool(value) => format!("quote it: \"{value}\""),
-            Value::Integer(value) => format!("quote it: \"{value}\""),
-            Value::Float(value) => format!("quote it: \"{value}\""),
-            _ => String::new(),
+            // Without an example: how it is written, as in `4.10`, isn't known any more.
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
+                "put it in quotes, as it is written"
+            }
+            _ => "",
         };
         let message = format!("must be text, not {}", field.node.described());
-        self.problem(field, message, &help);
+        self.problem(field, message, help);
         None
     }
 
@@ -409,6 +420,7 @@ impl Reader {
                 );
             }
             Some(dialect::Foreign::Section) => self.unknown_section(field, known),
+            None if self.is_flooded() => self.key_problem(field, "", ""),
             None => {
                 let help = match schema::nearest(field.key, known) {
                     Some(key) => format!("did you mean `{key}`?"),

@@ -239,10 +239,23 @@ pub(super) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let allowed = (key.len() / 4).max(1);
     known
         .iter()
+        .filter(|known| !are_opposites(key, known))
         .map(|known| (distance(key, known), *known))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
+}
+
+/// Whether one allows what the other forbids, however near their letters are.
+fn are_opposites(key: &str, known: &str) -> bool {
+    let allows = |key: &str| key.to_lowercase().starts_with("allow");
+    let blocks = |key: &str| {
+        let key = key.to_lowercase();
+        ["block", "den", "forbid", "disallow"]
+            .iter()
+            .any(|start| key.starts_with(start))
+    };
+    (allows(key) && blocks(known)) || (blocks(key) && allows(known))
 }
 
 /// How many letters have to be added, removed, replaced or swapped with their
@@ -286,6 +299,10 @@ mod tests {
         assert_eq!(nearest("AllowedModels", &known), Some("allowed_models"));
         assert_eq!(nearest("bolcked_models", &known), Some("blocked_models"));
         assert_eq!(nearest("temperature", &known), None);
+        // What is near by its letters must not be the contrary by its meaning.
+        assert_eq!(nearest("blocked_providers", &known), None);
+        assert_eq!(nearest("blocked_services", &["allowed_services"]), None);
+        assert_eq!(nearest("disallowed_services", &["allowed_services"]), None);
         assert_eq!(nearest(&"a".repeat(65), &known), None);
         assert_eq!(nearest("", &known), None);
     }

@@ -173,7 +173,7 @@ fn filesystem(reader: &mut Reader, field: &Field<'_>) -> FilesystemRules {
         extensions.as_deref().unwrap_or_default(),
         |by, entry| entry.ends_with(&**by),
     );
-    reader.not_enforced(&field.path, NOT_HERE);
+    reader.not_enforced(field, NOT_HERE);
     FilesystemRules {
         enabled,
         allowed: lists.allowed.map(without_spot),

@@ -435,6 +435,28 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// A signature covers the policy, and not the files beside it that say what some of it means.
+    pub(super) fn warn_of_unsigned_files(&mut self) {
+        let envelope = self.inner.envelope.as_ref();
+        if envelope.and_then(Envelope::signing_key_id).is_none() {
+            return;
+        }
+        let of_category = self
+            .tool_entries()
+            .find(|(_, entry)| entry.category().is_some());
+        let tools = of_category.map(|(spot, entry)| {
+            spot.notice(format!(
+                "`{entry}` means the tools that `{}` says, which is not signed: list the tools by name, or let nobody \
+                 change that file who may not change the policy",
+                shown(self.tools_file())
+            ))
+        });
+        let id = self.unsigned_id.take();
+        self.inner.warnings.extend(tools.into_iter().chain(id));
+    }
+}
+
 fn verifying_key(hex: &str) -> Option<VerifyingKey> {
     let key = VerifyingKey::from_bytes(&unhex(hex)?).ok()?;
     (!key.is_weak()).then_some(key)

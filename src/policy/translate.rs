@@ -227,8 +227,8 @@ impl Moved {
             return;
         };
         let told = "meant by `permissions.network.allowed_domains`, as the OAGS page writes it";
-        self.0
-            .push(Notice::new("policy.network.deny_all_other", told));
+        let notice = Notice::new("policy.network.deny_all_other", told);
+        self.0.push(notice.at(key.id));
         if network.entry("allowed_domains").is_none() {
             let (id, list) = (key.id, Node::of(key.id, Value::List(Vec::new())));
             network.insert(&[], Node::text_of(id, "allowed_domains"), list);
@@ -257,7 +257,8 @@ impl Moved {
         dialect: Dialect,
     ) {
         let message = format!("read as `{to}`, as {} writes it", dialect.name());
-        self.0.push(Notice::new(join(path, from), message));
+        let notice = Notice::new(join(path, from), message);
+        self.0.push(notice.at(key.id));
         node.insert(sections, Node::text_of(key.id, to), value);
     }
 }

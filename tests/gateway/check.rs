@@ -1,5 +1,7 @@
 //! `sekuire-gateway check`: lines, JSON and exit codes.
 
+use ed25519_dalek::{Signer, SigningKey};
+
 use crate::support::{policy_file, run, text};
 
 const POLICY: &str = r#"
@@ -207,6 +209,40 @@ async fn warnings_have_their_places_in_lines_and_in_json() {
 }
 
 #[tokio::test]
+async fn what_was_translated_and_what_is_not_enforced_have_their_places_too() {
+    let policy = "project: {name: a}\nmodels:\n  denied_models: [gpt-4]\n  x-why: cost\n";
+    let (_, out, _) = check(policy, &[]).await;
+    let expected = "Policy FILE, agent `default`
+Enforced:
+  models: blocked gpt-4
+Not restricted:
+  tools
+  network
+  services
+  limits
+Translated:
+  FILE:3:3: models.denied_models: read as `blocked_models`, as Sekuire's policy guide writes it
+Not enforced:
+  FILE:1:1: project: describes, restricts nothing
+  FILE:4:3: models.x-why: extension key, not read
+";
+    assert_eq!(out, expected);
+    let (_, out, _) = check(policy, &["--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        told["translated"],
+        serde_json::json!([{
+            "line": 3,
+            "column": 3,
+            "path": "models.denied_models",
+            "message": "read as `blocked_models`, as Sekuire's policy guide writes it",
+        }])
+    );
+    assert_eq!(told["unenforced"][0]["line"], 1);
+    assert_eq!(told["unenforced"][1]["path"], "models.x-why");
+}
+
+#[tokio::test]
 async fn json_says_the_same() {
     let (code, out, err) = check(
         POLICY,
@@ -332,6 +368,113 @@ async fn a_policy_is_trusted_by_its_signature() {
     let output = run(&[&policy[..], &trust].concat(), &[]).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("the policy is not signed"));
+}
+
+#[tokio::test]
+async fn what_lies_beside_a_signed_policy_is_told_to_be_unsigned() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let content = r#"{"toolsets":{"allowed_tools":["files:*"]}}"#;
+    let hash = blake3::hash(content.as_bytes()).to_hex().to_string();
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let signature = hex(&key.sign(format!("p:1:{hash}").as_bytes()).to_bytes());
+    let public = hex(&key.verifying_key().to_bytes());
+    for (name, text) in [
+        ("tools.json", r#"[{"name":"read_file","category":"files"}]"#),
+        (
+            "trust.yml",
+            &format!("workspace: w\nkeys: {{k: \"{public}\"}}\n"),
+        ),
+        (
+            "policy.json",
+            &format!(
+                r#"{{"policy_id":"p","workspace_id":"w","version":"1","status":"active","hash":"{hash}","content":{content},"signature":"{signature}","signing_key_id":"k"}}"#
+            ),
+        ),
+    ] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    let (policy, trust) = (at("policy.json"), at("trust.yml"));
+    let args = ["check", "--policy", &policy, "--trust", &trust];
+    let output = run(&args, &[]).await;
+    assert_eq!(
+        (output.status.code(), &*text(&output.stderr)),
+        (Some(0), "")
+    );
+    let column = std::fs::read_to_string(&policy)
+        .unwrap()
+        .find("\"files:*")
+        .unwrap()
+        + 1;
+    let message = "`files:*` means the tools that `tools.json` says, which is not signed: list the tools by name, or let \
+        nobody change that file who may not change the policy";
+    let expected = format!(
+        "Policy {policy}, agent `default`
+Signed by `k`: policy `p`, version 1, workspace `w`
+Enforced:
+  tools: allowed files:*
+Not restricted:
+  models
+  network
+  services
+  limits
+Warnings:
+  {policy}:1:{column}: toolsets.allowed_tools[0]: {message}
+"
+    );
+    assert_eq!(text(&output.stdout), expected);
+
+    let output = run(&[&args[..], &["--json"]].concat(), &[]).await;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        told["warnings"],
+        serde_json::json!([{
+            "line": 1,
+            "column": column,
+            "path": "toolsets.allowed_tools[0]",
+            "message": message,
+        }])
+    );
+}
+
+#[tokio::test]
+async fn the_agents_id_has_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let policy = "identity: {model: gpt-4o, system_prompt_path: prompt.md, tools_path: tools.json}\nmodels: {blocked_models: [o1]}\n";
+    for (name, text) in [
+        ("sekuire.yml", policy),
+        ("prompt.md", "hello"),
+        ("tools.json", "[]"),
+    ] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    let policy = at("sekuire.yml");
+    let args = ["check", "--policy", &policy];
+    let id = "fa70f9f2f6f05c7fa9bedd2143b1c9e2086539a38a15fa664a6c27d0f31a6be1";
+    let output = run(&args, &[]).await;
+    let head = format!("Policy {policy}, agent `default`\nSekuire id {id}\nEnforced:\n");
+    assert!(
+        text(&output.stdout).starts_with(&head),
+        "{}",
+        text(&output.stdout)
+    );
+    let output = run(&[&args[..], &["--json"]].concat(), &[]).await;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["sekuire_id"], id);
+
+    // Stated, and not known at all.
+    let (_, out, _) = check("agent: {sekuire_id: a1, models: {}}", &[]).await;
+    assert!(
+        out.starts_with("Policy FILE, agent `default`\nSekuire id a1\n"),
+        "{out}"
+    );
+    let (_, out, _) = check(OPEN_POLICY, &[]).await;
+    assert!(!out.contains("Sekuire id"), "{out}");
+    let (_, out, _) = check(OPEN_POLICY, &["--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(told["sekuire_id"].is_null());
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 
 use serde_json::{Value, json};
 use tower_sekuire::{
-    ApiMatch, ApiRules, NameMatch, NameRules, NetworkMatch, NetworkRules, Policy, PolicyEnforcer,
-    PolicyError, PolicyViolation, RateLimit,
+    ApiMatch, ApiRules, NameMatch, NameRules, NetworkMatch, NetworkRules, Notice, Policy,
+    PolicyEnforcer, PolicyError, PolicyViolation, RateLimit,
 };
 
 use crate::cli::CheckArgs;
@@ -258,9 +258,13 @@ impl Report<'_> {
         }
         section(&mut text, "Enforced", &enforced);
         section(&mut text, "Not restricted", &open);
-        section(&mut text, "Translated", policy.translated());
-        section(&mut text, "Not enforced", policy.unenforced());
-        section(&mut text, "Warnings", &self.warnings());
+        for (title, notices) in [
+            ("Translated", policy.translated()),
+            ("Not enforced", policy.unenforced()),
+            ("Warnings", policy.warnings()),
+        ] {
+            section(&mut text, title, &self.placed(notices));
+        }
         if !self.answers.is_empty() {
             text.push('\n');
         }
@@ -287,12 +291,13 @@ impl Report<'_> {
     }
 
     /// Each with its place, as compilers write it.
-    fn warnings(&self) -> Vec<String> {
-        let warnings = self.policy.warnings().iter();
-        let placed = warnings.map(|notice| match (notice.line(), notice.column()) {
-            (Some(line), Some(column)) => format!("{}:{line}:{column}: {notice}", self.file),
-            _ => notice.to_string(),
-        });
+    fn placed(&self, notices: &[Notice]) -> Vec<String> {
+        let placed = notices
+            .iter()
+            .map(|notice| match (notice.line(), notice.column()) {
+                (Some(line), Some(column)) => format!("{}:{line}:{column}: {notice}", self.file),
+                _ => notice.to_string(),
+            });
         placed.collect()
     }
 
@@ -374,18 +379,25 @@ impl Report<'_> {
             "filesystem": files,
             "services": services,
             "limits": texts(policy.limits()),
-            "translated": texts(policy.translated()),
-            "unenforced": texts(policy.unenforced()),
-            "warnings": policy.warnings().iter().map(|notice| json!({
-                "line": notice.line(),
-                "column": notice.column(),
-                "path": notice.path(),
-                "message": notice.message(),
-            })).collect::<Vec<_>>(),
+            "translated": notices(policy.translated()),
+            "unenforced": notices(policy.unenforced()),
+            "warnings": notices(policy.warnings()),
             "results": results,
             "allowed": self.answers.iter().all(Answer::is_allowed),
         })
     }
+}
+
+fn notices(notices: &[Notice]) -> Vec<Value> {
+    let each = notices.iter().map(|notice| {
+        json!({
+            "line": notice.line(),
+            "column": notice.column(),
+            "path": notice.path(),
+            "message": notice.message(),
+        })
+    });
+    each.collect()
 }
 
 /// What the network rules refuse; empty when they refuse nothing.

@@ -1,0 +1,3601 @@
+//! Policy files that are hostile, or that two readers could take for two things: each is refused, with the whole of what
+//! is said, or accepted, with all that it means.
+//!
+//! A row is named after what is ambiguous in it. Two readings are never both possible: what another reader of YAML or JSON
+//! could take for a different rule is refused, and what is accepted here has its meaning beside it.
+
+#![cfg(test)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long a hostile file takes is measured in real time"
+)]
+
+use std::fmt::Write;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tower_sekuire::{LimitScope, Policy, PolicyError};
+
+/// What a row is about, its file, and what comes of it.
+type Row<F> = (&'static str, F, Comes);
+
+#[derive(Debug)]
+enum Comes {
+    /// It doesn't load, and this is said.
+    Refused(&'static str),
+    /// It loads, and this is what it means.
+    Means(&'static str),
+}
+
+use Comes::{Means, Refused};
+
+/// A folder to put files in, and what comes of each.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn load(&self, name: &str, file: &[u8]) -> Result<Policy, PolicyError> {
+        let path = self.0.path().join(name);
+        fs::write(&path, file).unwrap();
+        Policy::from_path(path)
+    }
+
+    /// As it is printed, but for where the folder is.
+    fn said(&self, error: &PolicyError) -> String {
+        let folder = format!("{}/", self.0.path().display());
+        error.to_string().replace(&folder, "")
+    }
+
+    fn check<F: AsRef<[u8]>>(&self, name: &str, rows: &[Row<F>]) {
+        for (about, file, expected) in rows {
+            match (self.load(name, file.as_ref()), expected) {
+                (Err(error), Refused(said)) => assert_eq!(&self.said(&error), said, "{about}"),
+                (Ok(policy), Means(meaning)) => {
+                    assert_eq!(&meaning_of(&policy), meaning, "{about}")
+                }
+                (Ok(policy), Refused(_)) => panic!("{about} means:\n{}", meaning_of(&policy)),
+                (Err(error), Means(_)) => panic!("{about} is refused: {}", self.said(&error)),
+            }
+        }
+        let mut names: Vec<_> = rows.iter().map(|(about, ..)| about).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), rows.len(), "two rows of one name");
+    }
+}
+
+/// Everything that a policy says, a line for each of its parts that says something.
+fn meaning_of(policy: &Policy) -> String {
+    let mut said = String::new();
+    let mut line = |text: String| writeln!(said, "{text}").unwrap();
+    if policy.agent() != "default" {
+        line(format!("agent {}", policy.agent()));
+    }
+    for (what, rules) in [("models", policy.models()), ("tools", policy.tools())] {
+        if rules.is_restricted() {
+            line(format!("{what}{}", lists(rules.allowed(), rules.blocked())));
+        }
+    }
+    if let Some(rules) = policy.network() {
+        let switches = match (rules.enabled(), rules.require_tls()) {
+            (false, _) => ", off",
+            (true, true) => ", TLS only",
+            (true, false) => "",
+        };
+        let lists = lists(rules.allowed(), rules.blocked());
+        line(format!("hosts{switches}{lists}"));
+    }
+    if let Some(rules) = policy.filesystem() {
+        let lists = lists(rules.allowed(), rules.blocked());
+        line(format!(
+            "files{}{lists}",
+            if rules.enabled() { "" } else { ", off" }
+        ));
+        if let Some(extensions) = rules.extensions() {
+            line(format!("extensions {}", joined(extensions)));
+        }
+    }
+    if let Some(rules) = policy.api() {
+        let lists = lists(rules.allowed(), &[]);
+        line(format!(
+            "services{}{lists}",
+            if rules.enabled() { "" } else { ", off" }
+        ));
+        for service in rules.allowed().unwrap_or_default() {
+            if let Some(endpoints) = service.endpoints() {
+                line(format!("endpoints of {service}: {}", joined(endpoints)));
+            }
+        }
+    }
+    for limit in policy.limits() {
+        let scope = match limit.scope() {
+            LimitScope::PerAgent => "each agent".to_owned(),
+            LimitScope::PerModel(model) => model.to_string(),
+            LimitScope::Global => "all".to_owned(),
+            _ => panic!("a scope without a word"),
+        };
+        line(format!("{scope}: {limit}"));
+    }
+    for (title, notices) in [
+        ("translated", policy.translated()),
+        ("not enforced", policy.unenforced()),
+        ("warning", policy.warnings()),
+    ] {
+        for notice in notices {
+            let (at, column) = notice.line().zip(notice.column()).unwrap();
+            line(format!("{title}: {at}:{column}: {notice}"));
+        }
+    }
+    if said.is_empty() {
+        said.push_str("nothing is restricted\n");
+    }
+    said
+}
+
+/// An allow list that isn't there allows everything, and an empty one nothing.
+fn lists<P: ToString>(allowed: Option<&[P]>, blocked: &[P]) -> String {
+    let mut said = String::new();
+    if let Some(allowed) = allowed {
+        write!(said, ", allowed {}", joined(allowed)).unwrap();
+    }
+    if !blocked.is_empty() {
+        write!(said, ", blocked {}", joined(blocked)).unwrap();
+    }
+    said
+}
+
+/// Each in its quotes, so that it can be seen where it ends.
+fn joined<P: ToString>(entries: &[P]) -> String {
+    let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
+    format!("{entries:?}")
+}
+
+#[test]
+fn a_file_is_one_document_that_has_rules() {
+    Folder::new().check("sekuire.yml", DOCUMENTS);
+}
+
+#[test]
+fn a_file_is_plain_text_in_utf_8() {
+    Folder::new().check("sekuire.yml", BYTES);
+}
+
+#[test]
+fn a_key_is_known_and_there_once() {
+    Folder::new().check("sekuire.yml", KEYS);
+}
+
+#[test]
+fn a_value_is_of_the_type_that_is_due() {
+    Folder::new().check("sekuire.yml", TYPES);
+}
+
+#[test]
+fn nothing_is_read_in_two_places() {
+    Folder::new().check("sekuire.yml", ALIASES);
+}
+
+#[test]
+fn a_limit_is_a_whole_number() {
+    Folder::new().check("sekuire.yml", NUMBERS);
+}
+
+#[test]
+fn an_empty_list_is_not_a_missing_one_and_no_rule_is_there_twice() {
+    Folder::new().check("sekuire.yml", LISTS);
+}
+
+#[test]
+fn a_name_is_what_is_seen_and_only_a_star_is_special() {
+    Folder::new().check("sekuire.yml", NAMES);
+}
+
+#[test]
+fn a_host_has_one_spelling() {
+    Folder::new().check("sekuire.yml", HOSTS);
+}
+
+#[test]
+fn a_path_leads_to_one_place_and_a_service_has_a_name() {
+    Folder::new().check("sekuire.yml", PATHS);
+}
+
+#[test]
+fn dialects_neither_contradict_each_other_nor_ask_for_what_isnt_done() {
+    Folder::new().check("sekuire.yml", DIALECTS);
+}
+
+#[test]
+fn what_is_of_another_form_is_named_and_never_read() {
+    Folder::new().check("sekuire.yml", FOREIGN);
+}
+
+#[test]
+fn json_is_read_as_strictly() {
+    Folder::new().check("policy.json", JSON);
+}
+
+/// What is accepted knowingly is what asks for more than is done here, and not what is written in another form.
+#[test]
+fn accepting_what_isnt_enforced_accepts_no_other_form() {
+    for (about, text, _) in FOREIGN {
+        let loaded = Policy::loader().accept_unenforced(true).from_yaml(text);
+        assert!(loaded.is_err(), "{about}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn only_a_regular_file_of_bearable_size_is_read() {
+    let folder = Folder::new();
+    let at = |name: &str| folder.0.path().join(name);
+    let made = std::process::Command::new("mkfifo")
+        .arg(at("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    fs::create_dir(at("folder")).unwrap();
+    std::os::unix::fs::symlink(at("circle"), at("circle")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", at("zeros")).unwrap();
+    std::os::unix::fs::symlink(at("nothing"), at("astray")).unwrap();
+    let holes = fs::File::create(at("holes")).unwrap();
+    holes.set_len(1 << 30).unwrap();
+    for (name, said) in [
+        ("pipe", "pipe: not a regular file"),
+        ("folder", "folder: not a regular file"),
+        ("zeros", "zeros: not a regular file"),
+        ("circle", "circle: the file can't be read"),
+        ("astray", "astray: the file can't be read"),
+        ("nothing", "nothing: the file can't be read"),
+        ("holes", "holes: larger than 256 KiB"),
+    ] {
+        let (started, mut refused) = (Instant::now(), None);
+        let cost = allocation_counter::measure(|| refused = Policy::from_path(at(name)).err());
+        assert_bearable(name, started, cost.bytes_max);
+        assert_eq!(folder.said(&refused.unwrap()), said);
+    }
+    // A link to a policy is one.
+    fs::write(at("policy"), "models: {blocked_models: [a]}").unwrap();
+    std::os::unix::fs::symlink(at("policy"), at("link.yml")).unwrap();
+    let policy = Policy::from_path(at("link.yml")).unwrap();
+    assert_eq!(meaning_of(&policy), "models, blocked [\"a\"]\n");
+}
+
+#[test]
+fn a_file_is_as_large_as_allowed_and_no_larger() {
+    let folder = Folder::new();
+    let mut text = b"models: {blocked_models: [a]}\n".to_vec();
+    text.resize(256 * 1024, b'\n');
+    assert!(folder.load("sekuire.yml", &text).is_ok());
+    text.push(b'\n');
+    let error = folder.load("sekuire.yml", &text).unwrap_err();
+    assert_eq!(folder.said(&error), "sekuire.yml: larger than 256 KiB");
+    let text = String::from_utf8(text).unwrap();
+    for read in [Policy::from_yaml, Policy::from_json] {
+        assert_eq!(read(&text).unwrap_err().to_string(), "larger than 256 KiB");
+    }
+}
+
+/// What a policy may cost, whatever is in the file: half a second and 16 MiB. Unoptimised, as the checks mostly run, and on
+/// busy machines, the time is no measure of that.
+const LONGEST: Duration = match cfg!(debug_assertions) {
+    true => Duration::from_secs(4),
+    false => Duration::from_millis(500),
+};
+const MOST: u64 = 16 * 1024 * 1024;
+
+fn assert_bearable(about: &str, started: Instant, bytes: u64) {
+    let took = started.elapsed();
+    assert!(took < LONGEST, "{about} takes {took:?}");
+    assert!(bytes < MOST, "{about} takes {bytes} bytes");
+    // Shown by `--nocapture`.
+    println!("{took:>12?} {bytes:>10} bytes: {about}");
+}
+
+#[test]
+fn no_file_costs_much() {
+    fn measure<F: AsRef<[u8]>>(format: &str, rows: &[Row<F>]) {
+        for (about, file, _) in rows {
+            let Ok(text) = str::from_utf8(file.as_ref()) else {
+                continue;
+            };
+            let started = Instant::now();
+            let cost = allocation_counter::measure(|| match format {
+                "json" => drop(Policy::from_json(text)),
+                _ => drop(Policy::from_yaml(text)),
+            });
+            assert_bearable(about, started, cost.bytes_max);
+        }
+    }
+    for rows in [
+        DOCUMENTS, KEYS, TYPES, ALIASES, NUMBERS, LISTS, NAMES, HOSTS, PATHS, DIALECTS, FOREIGN,
+    ] {
+        measure("yaml", rows);
+    }
+    measure("yaml", BYTES);
+    measure("json", JSON);
+    for (about, text, comes) in floods() {
+        let (started, mut policy) = (Instant::now(), None);
+        let cost = allocation_counter::measure(|| policy = Some(Policy::from_yaml(&text)));
+        assert_bearable(about, started, cost.bytes_max);
+        let (started, mut again) = (Instant::now(), None);
+        let cost = allocation_counter::measure(|| again = Some(Policy::from_json(&text)));
+        assert_bearable(about, started, cost.bytes_max);
+        match (policy.unwrap(), comes) {
+            (Err(error), Err(said)) => assert_eq!(error.to_string(), said, "{about}"),
+            (Ok(policy), Ok(warnings)) => assert_eq!(policy.warnings().len(), warnings, "{about}"),
+            (Ok(policy), Err(_)) => panic!("{about} loads: {policy:?}"),
+            (Err(error), Ok(_)) => panic!("{about} is refused: {error}"),
+        }
+    }
+}
+
+const ALIAS: &str =
+    "anchors and aliases are not supported\n  help: write the value out where it is used";
+
+const KNOWN: &str = "help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`";
+
+/// Files that are large, deep or many: what each is about, and what is said, or how many warnings there are.
+fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
+    let many =
+        |count: usize, entry: &dyn Fn(usize) -> String| (0..count).map(entry).collect::<String>();
+    let models = |entries: &str| format!("models: {{allowed_models: [{entries}]}}");
+    let bomb = |indent: &str| {
+        let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for level in 1..9 {
+            let before = format!("{indent}*a{}", level - 1);
+            text += &format!("a{level}: &a{level} [{}]\n", vec![before; 9].join(","));
+        }
+        text
+    };
+    let stars = "*a".repeat(120);
+    let long = |count: usize, end: &str| format!("'{stars}{end}*', ").repeat(count);
+    let alias = |column: usize| format!("line 2, column {column}: {ALIAS}");
+    let first = |column: usize, what: &str| format!("line 1, column {column}: {what}");
+    let deep = |column: usize| first(column, "nested deeper than 32 levels");
+    let cut = |text: &str| format!("{}…", text.repeat(127));
+    // The first 50 are told, and where they are as long as finding that out costs no more than reading 256 KiB.
+    let flood = |count: usize, length: usize, problem: &dyn Fn(usize) -> (usize, String)| {
+        let placed = (256 * 1024_usize).div_ceil(length);
+        let told = (0..50).map(|number| match problem(number) {
+            (column, what) if number < placed => first(column, &what) + "\n",
+            (_, what) => what + "\n",
+        });
+        let told: String = told.collect();
+        Err(format!("{told}and {} more", count - 50))
+    };
+    let too_many = || "more than 20000 values".to_owned();
+    let numbers = models(&"4, ".repeat(15_000));
+    let unknown = format!("{{{}}}", many(9_000, &|number| format!("k{number}: 1, ")));
+    let twice = format!("{{{}}}", "models: {}, ".repeat(6_000));
+    vec![
+        ("a bomb of aliases", bomb(""), Err(alias(10))),
+        ("a bomb of aliases with spaces", bomb(" "), Err(alias(11))),
+        (
+            "an anchor that holds itself",
+            "&a [*a]".to_owned(),
+            Err(first(5, ALIAS)),
+        ),
+        ("lists in lists", "[".repeat(4_000), Err(deep(33))),
+        (
+            "more lists in lists than there may be values",
+            "[".repeat(200_000),
+            Err(too_many()),
+        ),
+        (
+            "lists in lists by hyphens",
+            "- ".repeat(4_000),
+            Err(deep(65)),
+        ),
+        (
+            "keys that are keys of keys",
+            "? ".repeat(4_000),
+            Err(deep(65)),
+        ),
+        ("mappings in mappings", "{a: ".repeat(4_000), Err(deep(129))),
+        ("lists in keys", "- - ? ".repeat(4_000), Err(deep(65))),
+        (
+            "lists in lists that end",
+            "[".repeat(40) + &"]".repeat(40),
+            Err(deep(33)),
+        ),
+        (
+            "one word that fills the file",
+            "x".repeat(256 * 1024),
+            Err(first(1, "must be a mapping, not text")),
+        ),
+        (
+            "one entry that fills the file",
+            models(&"x".repeat(200_000)),
+            Err(first(
+                27,
+                &format!(
+                    "models.allowed_models[0]: is longer than 256 bytes: `{}`",
+                    cut("x")
+                ),
+            )),
+        ),
+        (
+            "one entry in quotes that fills the file",
+            models(&format!("\"{}\"", "\\u202e".repeat(40_000))),
+            Err(first(
+                27,
+                &format!(
+                    "models.allowed_models[0]: has a character that can't be seen: `{}…`\n  \
+                     help: remove control and direction characters",
+                    "\\u{202e}".repeat(15)
+                ),
+            )),
+        ),
+        (
+            "one key that fills the file",
+            format!("{}: a", "x".repeat(900)),
+            Err(first(
+                1,
+                &format!("\"{}\": unknown key\n  {KNOWN}", cut("x")),
+            )),
+        ),
+        (
+            "one comment that fills the file",
+            format!("# {}\nmodels: {{blocked_models: [a]}}", "x".repeat(200_000)),
+            Ok(0),
+        ),
+        (
+            "line breaks that fill the file",
+            format!("{}models: {{blocked_models: [a]}}", "\n".repeat(200_000)),
+            Ok(0),
+        ),
+        (
+            "exclamation marks that fill the file",
+            format!(
+                "# {}\nmodels: {{blocked_models: [a]}}",
+                "!! ".repeat(60_000)
+            ),
+            Ok(0),
+        ),
+        (
+            "documents that fill the file",
+            "---\n".repeat(60_000),
+            Err(too_many()),
+        ),
+        (
+            "19,000 entries that are the same",
+            models(&"a, ".repeat(19_000)),
+            Ok(0),
+        ),
+        (
+            "15,000 entries that are numbers",
+            numbers.clone(),
+            flood(15_000, numbers.len(), &|number| {
+                let what = format!(
+                    "models.allowed_models[{number}]: must be text, not the number `4`\n  \
+                     help: put it in quotes, as it is written"
+                );
+                (27 + 3 * number, what)
+            }),
+        ),
+        (
+            "300 entries that `*` covers",
+            models(&format!(
+                "'*', {}",
+                many(300, &|number| format!("m{number}, "))
+            )),
+            Ok(300),
+        ),
+        ("310 entries of many stars", models(&long(310, "")), Ok(0)),
+        (
+            "600 entries of many stars, allowed and blocked",
+            format!(
+                "models: {{allowed_models: [{}], blocked_models: [{}]}}",
+                long(300, ""),
+                long(300, "b")
+            ),
+            Ok(0),
+        ),
+        (
+            "9,000 keys that nobody knows",
+            unknown.clone(),
+            flood(9_000, unknown.len(), &|number| {
+                (2 + 7 * number, format!("k{number}: unknown key\n  {KNOWN}"))
+            }),
+        ),
+        (
+            "6,000 keys that are the same",
+            twice.clone(),
+            flood(5_999, twice.len(), &|number| {
+                (
+                    14 + 12 * number,
+                    "models: given twice\n  help: keep one of them".to_owned(),
+                )
+            }),
+        ),
+        (
+            "100 services of 90 endpoints",
+            format!(
+                "permissions: {{api: {{allowed_services: [{}]}}}}",
+                many(100, &|_| format!(
+                    "{{service_name: a, endpoints: [{}]}}, ",
+                    many(90, &|number| format!("e{number}, "))
+                ))
+            ),
+            Ok(0),
+        ),
+        (
+            "2,500 models with limits",
+            format!(
+                "rate_limits: {{per_model: {{{}}}}}",
+                many(2_500, &|number| format!(
+                    "m{number}: {{requests_per_minute: 1}}, "
+                ))
+            ),
+            Ok(0),
+        ),
+        (
+            "4,000 agents",
+            format!(
+                "agents: {{{}}}",
+                many(4_000, &|number| format!("a{number}: {{models: {{}}}}, "))
+            ),
+            Err(too_many()),
+        ),
+    ]
+}
+
+/// What a document is.
+const DOCUMENTS: &[Row<&str>] = &[
+    (
+        "an empty file",
+        "",
+        Refused(
+            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "white space and comments alone",
+        "\n  \n# models: {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "a document that is null",
+        "null\n",
+        Refused(
+            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "a document that is null by another spelling",
+        "---\n~\n...\n",
+        Refused(
+            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "an empty mapping",
+        "{}\n",
+        Refused(
+            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "a document that is a list",
+        "- models: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:1:1: must be a mapping, not a list"),
+    ),
+    (
+        "a document that is text",
+        "models\n",
+        Refused("sekuire.yml:1:1: must be a mapping, not text"),
+    ),
+    (
+        "a document that is a number",
+        "4\n",
+        Refused("sekuire.yml:1:1: must be a mapping, not the number `4`"),
+    ),
+    (
+        "a second document",
+        "models: {blocked_models: [a]}\n---\nmodels: {}\n",
+        Refused(
+            "sekuire.yml:2:1: more than one document\n  help: keep one document in a file; remove the `---` between them",
+        ),
+    ),
+    (
+        "a second document that is empty",
+        "models: {blocked_models: [a]}\n---\n",
+        Refused(
+            "sekuire.yml:2:1: more than one document\n  help: keep one document in a file; remove the `---` between them",
+        ),
+    ),
+    (
+        "a first document that is empty",
+        "---\n---\nmodels: {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:2:1: more than one document\n  help: keep one document in a file; remove the `---` between them",
+        ),
+    ),
+    (
+        "a second document after an end mark",
+        "models: {blocked_models: [a]}\n...\nmodels: {}\n",
+        Refused("sekuire.yml: more than one document\n  help: keep one document in a file"),
+    ),
+    (
+        "an end mark and nothing behind it",
+        "models: {blocked_models: [a]}\n...\n# end\n",
+        Means("models, blocked [\"a\"]\n"),
+    ),
+    (
+        "text behind the document",
+        "{models: {blocked_models: [a]}}\nrate_limits: {}\n",
+        Refused("sekuire.yml: more than one document\n  help: keep one document in a file"),
+    ),
+    (
+        "a second document behind directives and comments",
+        "%YAML 1.2\n# one\n--- # begins\nmodels: {}\n--- {}\n",
+        Refused(
+            "sekuire.yml:5:1: more than one document\n  help: keep one document in a file; remove the `---` between them",
+        ),
+    ),
+    (
+        "three hyphens that are no mark",
+        "models:\n  blocked_models:\n    - '---'\n    - ---a\n",
+        Means("models, blocked [\"---\", \"---a\"]\n"),
+    ),
+    (
+        "a start mark",
+        "---\nmodels: {blocked_models: [a]}\n",
+        Means("models, blocked [\"a\"]\n"),
+    ),
+    (
+        "a version directive",
+        "%YAML 1.2\n---\nmodels: {blocked_models: [a]}\n",
+        Means("models, blocked [\"a\"]\n"),
+    ),
+    (
+        "a directive for YAML 1.1",
+        "%YAML 1.1\n---\nmodels: {blocked_models: [a]}\npermissions: {network: {require_tls: yes}}\n",
+        Refused(
+            "sekuire.yml:4:38: permissions.network.require_tls: must be `true` or `false`, not the text `yes`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a directive for a YAML to come",
+        "%YAML 2.0\n---\nmodels: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:1:1: not readable as YAML: found incompatible YAML document"),
+    ),
+    (
+        "a directive that nobody knows",
+        "%POLICY strict\n---\nmodels: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:1:8: not readable as YAML: found unknown directive name"),
+    ),
+    (
+        "a directive without a document",
+        "%YAML 1.2\n",
+        Refused("sekuire.yml:2:1: not readable as YAML: did not find expected <document start>"),
+    ),
+    (
+        "a directive given twice",
+        "%YAML 1.2\n%YAML 1.2\n---\nmodels: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:2:1: not readable as YAML: found duplicate %YAML directive"),
+    ),
+    (
+        "a tag directive",
+        "%TAG ! tag:example.com,2024:\n---\nmodels: {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:1: tag directives are not supported\n  help: remove the `%TAG` line",
+        ),
+    ),
+    (
+        "no rules but a description",
+        "project: {name: a}\nagent: {name: b, llm: {model: gpt-4o}}\n",
+        Refused(
+            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "rules only under an extension key",
+        "x-models: {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "an empty section of permissions",
+        "permissions: {}\n",
+        Refused(
+            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "a list that was cut off",
+        "models: {blocked_models: [a,\n",
+        Refused("sekuire.yml:2:1: not readable as YAML: did not find expected node content"),
+    ),
+    (
+        "a text that was cut off",
+        "models: {blocked_models: ['a]}\n",
+        Refused("sekuire.yml:2:1: not readable as YAML: found unexpected end of stream"),
+    ),
+    (
+        "JSON in a YAML file",
+        "{\"models\": {\"blocked_models\": [\"a\"]}}\n",
+        Means("models, blocked [\"a\"]\n"),
+    ),
+];
+
+/// What a file may hold as bytes.
+const BYTES: &[Row<&[u8]>] = &[
+    (
+        "a byte order mark at the start",
+        b"\xef\xbb\xbfmodels: {blocked_models: [a]}\n",
+        Means("models, blocked [\"a\"]\n"),
+    ),
+    (
+        "two byte order marks",
+        b"\xef\xbb\xbf\xef\xbb\xbfmodels: {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:2: \"\\u{feff}models\": unknown key\n  help: did you mean `models`?",
+        ),
+    ),
+    (
+        "a byte order mark inside a key",
+        b"mod\xef\xbb\xbfels: {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:1: \"mod\\u{feff}els\": unknown key\n  help: did you mean `models`?",
+        ),
+    ),
+    (
+        "a byte order mark inside an entry",
+        b"models: {blocked_models: [\"a\xef\xbb\xbf\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: has a character that can't be seen: `a\\u{feff}`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a byte that is not UTF-8",
+        b"models: {blocked_models: [a]} # \xff\n",
+        Refused("sekuire.yml: not UTF-8 from byte 32 on\n  help: save the file as UTF-8"),
+    ),
+    (
+        "an overlong form",
+        b"models: {blocked_models: [\xc0\xaf]}\n",
+        Refused("sekuire.yml: not UTF-8 from byte 26 on\n  help: save the file as UTF-8"),
+    ),
+    (
+        "half of a surrogate pair",
+        b"models: {blocked_models: [\xed\xa0\x80]}\n",
+        Refused("sekuire.yml: not UTF-8 from byte 26 on\n  help: save the file as UTF-8"),
+    ),
+    (
+        "UTF-16, little end first",
+        b"\xff\xfem\x00o\x00d\x00e\x00l\x00s\x00:\x00 \x00{\x00}\x00\n\x00",
+        Refused("sekuire.yml: not UTF-8 from byte 0 on\n  help: save the file as UTF-8"),
+    ),
+    (
+        "UTF-16, big end first",
+        b"\xfe\xff\x00m\x00o\x00d\x00e\x00l\x00s\x00:\x00 \x00{\x00}\x00\n",
+        Refused("sekuire.yml: not UTF-8 from byte 0 on\n  help: save the file as UTF-8"),
+    ),
+    (
+        "UTF-16 without mark",
+        b"m\x00o\x00d\x00e\x00l\x00s\x00:\x00 \x00{\x00}\x00\n\x00",
+        Refused(
+            "sekuire.yml:1:2: has a control character: `\\u{0}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a NUL byte in a comment",
+        b"models: {blocked_models: [a]} # \x00\n",
+        Refused(
+            "sekuire.yml:1:33: has a control character: `\\u{0}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a NUL byte at the end",
+        b"models: {blocked_models: [a]}\n\x00",
+        Refused(
+            "sekuire.yml:2:1: has a control character: `\\u{0}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "an escape character in a comment",
+        b"models: {blocked_models: [a]} # \x1b[31m\n",
+        Refused(
+            "sekuire.yml:1:33: has a control character: `\\u{1b}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a carriage return alone",
+        b"models:\n  blocked_models: # none\r    [a]\n  allowed_models: [b]\n",
+        Refused(
+            "sekuire.yml:2:25: has a line break that not every reader sees: `\\u{d}`\n  help: end lines with a line feed; write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "U+0085 at the end of a comment",
+        b"models:\n  allowed_models:\n    - a # only\xc2\x85    - b\n",
+        Refused(
+            "sekuire.yml:3:15: has a line break that not every reader sees: `\\u{85}`\n  help: end lines with a line feed; write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "U+2028 at the end of a comment",
+        b"models:\n  allowed_models:\n    - a # only\xe2\x80\xa8    - b\n",
+        Refused(
+            "sekuire.yml:3:15: has a line break that not every reader sees: `\\u{2028}`\n  help: end lines with a line feed; write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "U+2029 at the end of a comment",
+        b"models:\n  allowed_models:\n    - a # only\xe2\x80\xa9    - b\n",
+        Refused(
+            "sekuire.yml:3:15: has a line break that not every reader sees: `\\u{2029}`\n  help: end lines with a line feed; write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "U+2028 inside quotes",
+        b"models: {allowed_models: [\"a\xe2\x80\xa8b\"]}\n",
+        Refused(
+            "sekuire.yml:1:29: has a line break that not every reader sees: `\\u{2028}`\n  help: end lines with a line feed; write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a form feed, which ends no line",
+        b"models: {blocked_models: [a\x0cb]}\n",
+        Refused(
+            "sekuire.yml:1:28: has a control character: `\\u{c}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a vertical tab as an escape",
+        b"models: {blocked_models: [\"a\\vb\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: has a character that can't be seen: `a\\u{b}b`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "lines that end in carriage return and line feed",
+        b"models:\r\n  blocked_models:\r\n    - a\r\n",
+        Means("models, blocked [\"a\"]\n"),
+    ),
+    (
+        "a non-character",
+        b"models: {blocked_models: [a]} # \xef\xbf\xbf\n",
+        Refused(
+            "sekuire.yml:1:33: has a control character: `\\u{ffff}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a control character of Latin 1",
+        b"models: {blocked_models: [a]} # \xc2\x9b31m\n",
+        Refused(
+            "sekuire.yml:1:33: has a control character: `\\u{9b}`\n  help: save the file as plain text in UTF-8, and write the character as an escape where it is meant",
+        ),
+    ),
+    (
+        "a tab as indentation",
+        b"models:\n\tblocked_models: [a]\n",
+        Refused(
+            "sekuire.yml:2:1: not readable as YAML: found character that cannot start any token",
+        ),
+    ),
+    (
+        "a no-break space as indentation",
+        b"models:\n\xc2\xa0\xc2\xa0blocked_models: [a]\n",
+        Refused(
+            "sekuire.yml:1:8: models: must be a mapping, not null\nsekuire.yml:2:1: \"\u{a0}\u{a0}blocked_models\": unknown key\n  help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`",
+        ),
+    ),
+];
+
+/// Keys.
+const KEYS: &[Row<&str>] = &[
+    (
+        "a section given twice",
+        "models: {blocked_models: [a]}\nmodels: {blocked_models: []}\n",
+        Refused("sekuire.yml:2:1: models: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a list given twice",
+        "models:\n  blocked_models: [a]\n  blocked_models: []\n",
+        Refused("sekuire.yml:3:3: models.blocked_models: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a key given twice, once in quotes",
+        "models: {blocked_models: [a], \"blocked_models\": []}\n",
+        Refused("sekuire.yml:1:31: models.blocked_models: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a key given twice, once by an escape",
+        "models: {blocked_models: [a], \"blocked_model\\x73\": []}\n",
+        Refused("sekuire.yml:1:31: models.blocked_models: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a key given twice, once by its tag",
+        "models: {blocked_models: [a], !!str blocked_models: []}\n",
+        Refused(
+            "sekuire.yml:1:31: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a key given three times",
+        "models: {}\nmodels: {}\nmodels: {}\n",
+        Refused(
+            "sekuire.yml:2:1: models: given twice\n  help: keep one of them\nsekuire.yml:3:1: models: given twice\n  help: keep one of them",
+        ),
+    ),
+    (
+        "a key given twice in a tool's entry",
+        "toolsets: {allowed_tools: [{name: a, name: b}]}\n",
+        Refused(
+            "sekuire.yml:1:38: toolsets.allowed_tools[0].name: given twice\n  help: keep one of them",
+        ),
+    ),
+    (
+        "a model's limits given twice",
+        "rate_limits: {per_model: {a: {requests_per_day: 1}, a: {requests_per_day: 2}}}\n",
+        Refused("sekuire.yml:1:53: rate_limits.per_model.a: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a key given twice where nothing is enforced",
+        "models: {}\nllm: {model: a, model: b}\n",
+        Refused("sekuire.yml:2:17: llm.model: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a key given twice under an extension key",
+        "models: {}\nx-note: {a: 1, a: 2}\n",
+        Means(
+            "not enforced: 2:1: x-note: extension key, not read\nwarning: 1:1: models: restricts nothing\n",
+        ),
+    ),
+    (
+        "an agent given twice",
+        "agents: {a: {models: {}}, a: {toolsets: {}}}\n",
+        Refused("sekuire.yml:1:27: agents.a: given twice\n  help: keep one of them"),
+    ),
+    (
+        "a merge key",
+        "models: {<<: {blocked_models: [a]}, allowed_models: [b]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"<<\": merge keys are not supported\n  help: write the keys out where they are used",
+        ),
+    ),
+    (
+        "a merge key with a list",
+        "models: {<<: [{blocked_models: [a]}]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"<<\": merge keys are not supported\n  help: write the keys out where they are used",
+        ),
+    ),
+    (
+        "a merge key in quotes",
+        "models: {\"<<\": {blocked_models: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"<<\": merge keys are not supported\n  help: write the keys out where they are used",
+        ),
+    ),
+    (
+        "a merge key at the top",
+        "<<: {models: {blocked_models: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:1: \"<<\": merge keys are not supported\n  help: write the keys out where they are used",
+        ),
+    ),
+    (
+        "a merge key where nothing is enforced",
+        "models: {}\nserver: {<<: {allowed_tools: [a]}}\n",
+        Refused(
+            "sekuire.yml:2:10: server.\"<<\": merge keys are not supported\n  help: write the keys out where they are used",
+        ),
+    ),
+    (
+        "a key that is a number",
+        "models: {1: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models: has a key that is the number `1`\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a key that is null",
+        "models: {~: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models: has a key that is null\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a key that isn't there",
+        "models: {: [a]}\n",
+        Refused("sekuire.yml:1:10: not readable as YAML: did not find expected node content"),
+    ),
+    (
+        "a key that is empty",
+        "models: {\"\": [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"\": unknown key\n  help: known here: `allowed_models`, `blocked_models`, `allowed_providers`",
+        ),
+    ),
+    (
+        "a key that is a boolean",
+        "rate_limits: {per_model: {true: {requests_per_day: 1}}}\n",
+        Refused(
+            "sekuire.yml:1:27: rate_limits.per_model: has a key that is `true`\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a model's name that reads as a number",
+        "rate_limits: {per_model: {4: {requests_per_day: 1}}}\n",
+        Refused(
+            "sekuire.yml:1:27: rate_limits.per_model: has a key that is the number `4`\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a key that is a boolean in YAML 1.1 only",
+        "rate_limits: {per_model: {on: {requests_per_day: 1}}}\n",
+        Means("on: 1 request per day\n"),
+    ),
+    (
+        "a key that is a list",
+        "models: {? [blocked_models] : [a]}\n",
+        Refused(
+            "sekuire.yml:1:12: models: has a key that is a list\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a key that is a mapping",
+        "models: {{blocked_models: a}: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models: has a key that is a mapping\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a set",
+        "models:\n  blocked_models:\n    ? a\n    ? b\n",
+        Refused(
+            "sekuire.yml:3:5: models.blocked_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+        ),
+    ),
+    (
+        "a section that was misspelt",
+        "modles: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:1:1: modles: unknown key\n  help: did you mean `models`?"),
+    ),
+    (
+        "a list that was misspelt",
+        "models: {blocked_model: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.blocked_model: unknown key\n  help: did you mean `blocked_models`?",
+        ),
+    ),
+    (
+        "a key of permissions that was misspelt",
+        "permissions: {netwrok: {}}\n",
+        Refused(
+            "sekuire.yml:1:15: permissions.netwrok: unknown key\n  help: did you mean `network`?",
+        ),
+    ),
+    (
+        "a list of hosts that was misspelt",
+        "permissions: {network: {allow_domains: []}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.network.allow_domains: unknown key\n  help: did you mean `allowed_domains`?",
+        ),
+    ),
+    (
+        "a key of a tool that was misspelt",
+        "tools: {allowed_tools: [{nmae: a}]}\n",
+        Refused(
+            "sekuire.yml:1:26: tools.allowed_tools[0].nmae: unknown key\n  help: did you mean `name`?\nsekuire.yml:1:25: tools.allowed_tools[0]: has no `name`\n  help: write the tool's name, as in `- name: web_search`",
+        ),
+    ),
+    (
+        "a key of the project that was misspelt",
+        "models: {}\nproject: {nam: a}\n",
+        Refused("sekuire.yml:2:11: project.nam: unknown key\n  help: did you mean `name`?"),
+    ),
+    (
+        "a key of an agent's model that was misspelt",
+        "models: {}\nagent: {llm: {modle: a}}\n",
+        Refused("sekuire.yml:2:15: agent.llm.modle: unknown key\n  help: did you mean `model`?"),
+    ),
+    (
+        "a key of an agent that was misspelt",
+        "agent: {toolset: {allowed_tools: [a]}}\n",
+        Refused("sekuire.yml:1:9: agent.toolset: unknown key\n  help: did you mean `toolsets`?"),
+    ),
+    (
+        "a key that is near to its contrary",
+        "permissions: {api: {blocked_services: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:21: permissions.api.blocked_services: unknown key\n  help: known here: `enabled`, `allowed_services`",
+        ),
+    ),
+    (
+        "a key in another case",
+        "Models: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:1:1: Models: unknown key\n  help: did you mean `models`?"),
+    ),
+    (
+        "a key in camel case",
+        "models: {blockedModels: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.blockedModels: unknown key\n  help: did you mean `blocked_models`?",
+        ),
+    ),
+    (
+        "a key with a hyphen",
+        "models: {blocked-models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.blocked-models: unknown key\n  help: did you mean `blocked_models`?",
+        ),
+    ),
+    (
+        "a key with a letter of another alphabet",
+        "models: {blоcked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"blоcked_models\": unknown key\n  help: did you mean `blocked_models`?",
+        ),
+    ),
+    (
+        "a key with a space at its end",
+        "models: {\"blocked_models \": [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"blocked_models \": unknown key\n  help: did you mean `blocked_models`?",
+        ),
+    ),
+    (
+        "a key with a character that can't be seen",
+        "models: {\"blocked_models\\u200b\": [a]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"blocked_models\\u{200b}\": unknown key\n  help: did you mean `blocked_models`?",
+        ),
+    ),
+    (
+        "a key with a line break",
+        "\"models\\nmodels\": {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:1: \"models\\u{a}models\": unknown key\n  help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`",
+        ),
+    ),
+    (
+        "a key that turns what follows it around",
+        "\"\\u202emodels\": {blocked_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:1: \"\\u{202e}models\": unknown key\n  help: did you mean `models`?",
+        ),
+    ),
+    (
+        "a switch that turns enforcement off",
+        "models: {blocked_models: [a]}\nmode: audit\n",
+        Refused(
+            "sekuire.yml:2:1: mode: unknown key\n  help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`",
+        ),
+    ),
+    (
+        "a switch that turns enforcement off in a section",
+        "models: {blocked_models: [a], enabled: false}\n",
+        Refused(
+            "sekuire.yml:1:31: models.enabled: unknown key\n  help: known here: `allowed_models`, `blocked_models`, `allowed_providers`",
+        ),
+    ),
+    (
+        "an extension key",
+        "models: {blocked_models: [a], x-why: {allowed_models: [a]}}\nx-owner: {a: [1, ~]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 2:1: x-owner: extension key, not read\nnot enforced: 1:31: models.x-why: extension key, not read\n",
+        ),
+    ),
+    (
+        "an extension key in another case",
+        "models: {blocked_models: [a]}\nX-owner: me\n",
+        Refused(
+            "sekuire.yml:2:1: X-owner: unknown key\n  help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`",
+        ),
+    ),
+    (
+        "a colon without a space",
+        "models: {blocked_models:[a]}\n",
+        Refused("sekuire.yml:1:24: not readable as YAML: found unexpected ':'"),
+    ),
+    (
+        "a colon without a space, outside braces",
+        "models:\n  blocked_models:[a]\n",
+        Refused("sekuire.yml:2:3: models: must be a mapping, not text"),
+    ),
+];
+
+/// Values of another type.
+const TYPES: &[Row<&str>] = &[
+    (
+        "a list that is null",
+        "models: {allowed_models: }\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing",
+        ),
+    ),
+    (
+        "a list that is null by a tilde",
+        "models: {blocked_models: ~}\n",
+        Refused(
+            "sekuire.yml:1:26: models.blocked_models: must be a list, not null\n  help: remove the key, or list what is meant",
+        ),
+    ),
+    (
+        "a list that is null by a word",
+        "models: {allowed_models: Null}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing",
+        ),
+    ),
+    (
+        "a list that is null by capitals",
+        "models: {allowed_models: NULL}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing",
+        ),
+    ),
+    (
+        "a list that is null in YAML 1.1 only",
+        "models: {allowed_models: nil}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list that is text",
+        "models: {allowed_models: gpt-4o}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list that is text with commas",
+        "models: {allowed_models: 'a, b'}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list that is a star",
+        "models: {allowed_models: '*'}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list that is a boolean",
+        "toolsets: {allowed_tools: false}\n",
+        Refused(
+            "sekuire.yml:1:27: toolsets.allowed_tools: must be a list, not `false`\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list that is a number",
+        "toolsets: {allowed_tools: 0}\n",
+        Refused(
+            "sekuire.yml:1:27: toolsets.allowed_tools: must be a list, not the number `0`\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list that is a mapping",
+        "models: {allowed_models: {a: b}}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+        ),
+    ),
+    (
+        "a list in a list",
+        "models: {allowed_models: [[a]]}\n",
+        Refused("sekuire.yml:1:27: models.allowed_models[0]: must be text, not a list"),
+    ),
+    (
+        "an entry that is null",
+        "models:\n  allowed_models:\n    -\n    - a\n",
+        Refused("sekuire.yml:3:6: models.allowed_models[0]: must be text, not null"),
+    ),
+    (
+        "an entry that is null by a tilde",
+        "models: {allowed_models: [~]}\n",
+        Refused("sekuire.yml:1:27: models.allowed_models[0]: must be text, not null"),
+    ),
+    (
+        "an entry between two commas",
+        "models: {allowed_models: [a, , b]}\n",
+        Refused("sekuire.yml:1:30: not readable as YAML: did not find expected node content"),
+    ),
+    (
+        "an entry that is a number",
+        "models: {allowed_models: [4]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not the number `4`\n  help: put it in quotes, as it is written",
+        ),
+    ),
+    (
+        "an entry that is a number with a point",
+        "models: {allowed_models: [4.10]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not the number `4.1`\n  help: put it in quotes, as it is written",
+        ),
+    ),
+    (
+        "an entry that is a boolean",
+        "models: {allowed_models: [true]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not `true`\n  help: put it in quotes, as it is written",
+        ),
+    ),
+    (
+        "an entry that is a boolean in YAML 1.1 only",
+        "models: {allowed_models: [no, Off, y]}\n",
+        Means("models, allowed [\"no\", \"Off\", \"y\"]\n"),
+    ),
+    (
+        "an entry that is a date in YAML 1.1 only",
+        "models: {allowed_models: [2024-08-06]}\n",
+        Means("models, allowed [\"2024-08-06\"]\n"),
+    ),
+    (
+        "an entry that is a sexagesimal number in YAML 1.1 only",
+        "models: {allowed_models: [1:30]}\n",
+        Means("models, allowed [\"1:30\"]\n"),
+    ),
+    (
+        "an entry that is a mapping by a colon and a space",
+        "models:\n  allowed_models:\n    - gpt: 4o\n",
+        Refused("sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping"),
+    ),
+    (
+        "an entry that ends in a colon",
+        "models:\n  allowed_models:\n    - gpt:\n",
+        Refused("sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping"),
+    ),
+    (
+        "an entry that is empty",
+        "models: {allowed_models: ['']}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must not be empty\n  help: remove the entry",
+        ),
+    ),
+    (
+        "an entry cut by a comment",
+        "models:\n  allowed_models:\n    - gpt #-4o\n",
+        Means("models, allowed [\"gpt\"]\n"),
+    ),
+    (
+        "an entry with a number sign in it",
+        "models: {allowed_models: [gpt#4o]}\n",
+        Means("models, allowed [\"gpt#4o\"]\n"),
+    ),
+    (
+        "an entry over two lines",
+        "models:\n  allowed_models:\n    - gpt-4o\n      gpt-5\n",
+        Means("models, allowed [\"gpt-4o gpt-5\"]\n"),
+    ),
+    (
+        "an entry as a literal block",
+        "models:\n  allowed_models:\n    - |\n      gpt-4o\n",
+        Refused(
+            "sekuire.yml:3:7: models.allowed_models[0]: has a character that can't be seen: `gpt-4o\\u{a}`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "an entry as a literal block without its line break",
+        "models:\n  allowed_models:\n    - |-\n      gpt-4o\n",
+        Means("models, allowed [\"gpt-4o\"]\n"),
+    ),
+    (
+        "a list as a literal block",
+        "models:\n  allowed_models: |\n    - gpt-4o\n",
+        Refused(
+            "sekuire.yml:2:19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a list in a text",
+        "models: {allowed_models: '[a]'}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`",
+        ),
+    ),
+    (
+        "a number that is text by its tag",
+        "models: {allowed_models: [!!str 4]}\n",
+        Refused(
+            "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a text that is a number by its tag",
+        "rate_limits: {per_agent: {requests_per_day: !!int \"4\"}}\n",
+        Refused(
+            "sekuire.yml:1:45: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a boolean by its tag",
+        "permissions: {network: {enabled: !!bool \"false\"}}\n",
+        Refused(
+            "sekuire.yml:1:34: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "null by its tag",
+        "models: {allowed_models: !!null \"\"}\n",
+        Refused(
+            "sekuire.yml:1:26: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a binary value",
+        "models: {allowed_models: [!!binary Z3B0LTRv]}\n",
+        Refused(
+            "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a set by its tag",
+        "models: {allowed_models: !!set {a, b}}\n",
+        Refused(
+            "sekuire.yml:1:26: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a tag on a list",
+        "models: {allowed_models: !!seq [a]}\n",
+        Refused(
+            "sekuire.yml:1:26: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a local tag on a list",
+        "models: {allowed_models: !only [a]}\n",
+        Refused(
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not a value tagged `!only`\n  help: remove the tag",
+        ),
+    ),
+    (
+        "a local tag on an entry",
+        "models: {allowed_models: [!exact gpt-4o]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not a value tagged `!exact`",
+        ),
+    ),
+    (
+        "a local tag on a mapping",
+        "models: !replace {allowed_models: [a]}\n",
+        Refused("sekuire.yml:1:9: models: must be a mapping, not a value tagged `!replace`"),
+    ),
+    (
+        "a local tag on the document",
+        "!policy\nmodels: {}\n",
+        Refused("sekuire.yml:1:1: must be a mapping, not a value tagged `!policy`"),
+    ),
+    (
+        "a local tag on a key",
+        "!x models: {allowed_models: [a]}\n",
+        Refused(
+            "sekuire.yml:1:1: has a key that is a value tagged `!x`\n  help: write keys as text; quote one that reads as a number",
+        ),
+    ),
+    (
+        "a tag that includes a file",
+        "models: !include models.yml\n",
+        Refused("sekuire.yml:1:9: models: must be a mapping, not a value tagged `!include`"),
+    ),
+    (
+        "a tag that builds an object",
+        "models: {allowed_models: !!python/object/apply:os.system [id]}\n",
+        Refused(
+            "sekuire.yml:1:26: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "the tag that says nothing",
+        "models: {allowed_models: [! 4]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not a value tagged `!!`",
+        ),
+    ),
+    (
+        "a local tag where nothing is enforced",
+        "models: {}\nserver: {a: [!t b]}\n",
+        Refused("sekuire.yml:2:14: server.a[0]: is a value tagged `!t`\n  help: remove the tag"),
+    ),
+    (
+        "a section that is null",
+        "models:\n",
+        Refused("sekuire.yml:1:8: models: must be a mapping, not null"),
+    ),
+    (
+        "a section that is a list",
+        "models: [gpt-4o]\n",
+        Refused("sekuire.yml:1:9: models: must be a mapping, not a list"),
+    ),
+    (
+        "a section that is text",
+        "permissions: none\n",
+        Refused("sekuire.yml:1:14: permissions: must be a mapping, not text"),
+    ),
+    (
+        "a section that is empty text",
+        "models: ''\n",
+        Refused("sekuire.yml:1:9: models: must be a mapping, not empty text"),
+    ),
+    (
+        "a section that is a boolean",
+        "permissions: {network: false}\n",
+        Refused("sekuire.yml:1:24: permissions.network: must be a mapping, not `false`"),
+    ),
+    (
+        "a boolean that is `yes`",
+        "permissions: {network: {require_tls: yes}}\n",
+        Refused(
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not the text `yes`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a boolean that is `No`",
+        "permissions: {network: {enabled: No}}\n",
+        Refused(
+            "sekuire.yml:1:34: permissions.network.enabled: must be `true` or `false`, not the text `No`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a boolean that is `on`",
+        "permissions: {network: {require_tls: on}}\n",
+        Refused(
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not the text `on`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a boolean that is `off`",
+        "permissions: {network: {enabled: off}}\n",
+        Refused(
+            "sekuire.yml:1:34: permissions.network.enabled: must be `true` or `false`, not the text `off`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a boolean that is `y`",
+        "permissions: {network: {require_tls: y}}\n",
+        Refused(
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not the text `y`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a boolean in quotes",
+        "permissions: {network: {enabled: 'false'}}\n",
+        Refused(
+            "sekuire.yml:1:34: permissions.network.enabled: must be `true` or `false`, not the text `false`\n  help: remove the quotes",
+        ),
+    ),
+    (
+        "a boolean in capitals",
+        "permissions: {network: {require_tls: TRUE, enabled: True}}\n",
+        Means("hosts, TLS only\n"),
+    ),
+    (
+        "a boolean that is a number",
+        "permissions: {network: {require_tls: 1}}\n",
+        Refused(
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not the number `1`",
+        ),
+    ),
+    (
+        "a boolean that is null",
+        "permissions: {network: {require_tls: }}\n",
+        Refused(
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not null",
+        ),
+    ),
+    (
+        "a boolean that is a list",
+        "permissions: {api: {enabled: [true]}}\n",
+        Refused("sekuire.yml:1:30: permissions.api.enabled: must be `true` or `false`, not a list"),
+    ),
+    (
+        "an agent's name that is a number",
+        "agent: {name: 7, models: {}}\n",
+        Refused(
+            "sekuire.yml:1:15: agent.name: must be text, not the number `7`\n  help: put it in quotes, as it is written",
+        ),
+    ),
+    (
+        "an agent's name that is null",
+        "agent: {name: ~, models: {}}\n",
+        Refused("sekuire.yml:1:15: agent.name: must be text, not null"),
+    ),
+    (
+        "an agent's name that is empty",
+        "agent: {name: '', models: {}}\n",
+        Refused("sekuire.yml:1:15: agent.name: must not be empty\n  help: remove the entry"),
+    ),
+    (
+        "a tools file that is a list",
+        "agent: {tools: [a], models: {}}\n",
+        Refused(
+            "sekuire.yml:1:16: agent.tools: must be the path of a file, not a list\n  help: list tools under `agent.toolsets.allowed_tools`",
+        ),
+    ),
+    (
+        "a tool without a name",
+        "toolsets: {allowed_tools: [{description: a}]}\n",
+        Refused(
+            "sekuire.yml:1:28: toolsets.allowed_tools[0]: has no `name`\n  help: write the tool's name, as in `- name: web_search`",
+        ),
+    ),
+    (
+        "a tool with a name that is a list",
+        "toolsets: {allowed_tools: [{name: [a]}]}\n",
+        Refused("sekuire.yml:1:35: toolsets.allowed_tools[0].name: must be text, not a list"),
+    ),
+    (
+        "a tool with a description that is a number",
+        "toolsets: {allowed_tools: [{name: a, description: 4}]}\n",
+        Refused(
+            "sekuire.yml:1:51: toolsets.allowed_tools[0].description: must be text, not the number `4`\n  help: put it in quotes, as it is written",
+        ),
+    ),
+    (
+        "a service as plain text",
+        "permissions: {api: {allowed_services: [openai]}}\n",
+        Refused(
+            "sekuire.yml:1:40: permissions.api.allowed_services[0]: must be a mapping, not text",
+        ),
+    ),
+    (
+        "a service without a name",
+        "permissions: {api: {allowed_services: [{endpoints: [chat]}]}}\n",
+        Refused(
+            "sekuire.yml:1:40: permissions.api.allowed_services[0]: has no `service_name`\n  help: write the service's name",
+        ),
+    ),
+    (
+        "a service's endpoints that are null",
+        "permissions: {api: {allowed_services: [{service_name: openai, endpoints: }]}}\n",
+        Refused(
+            "sekuire.yml:1:74: permissions.api.allowed_services[0].endpoints: must be a list, not null\n  help: remove the key, or list what is meant",
+        ),
+    ),
+    (
+        "a tag behind an anchor",
+        "models: {allowed_models: [&a !!binary Z3B0LTRv]}\n",
+        Refused(
+            "sekuire.yml:1:30: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a tag on a line of its own",
+        "models:\n  allowed_models:\n    - a\n!!binary tools: {}\n",
+        Refused(
+            "sekuire.yml:4:1: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a tag written out",
+        "models: {allowed_models: [!<tag:yaml.org,2002:binary> Z3B0LTRv]}\n",
+        Refused(
+            "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "two exclamation marks that are no tag",
+        "# !!binary: [!!str a]\ndescription: beware !!binary\nmodels: {blocked_models: [a!!b, 'c !!d']}\n",
+        Means(
+            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\n",
+        ),
+    ),
+];
+
+/// Anchors and aliases.
+const ALIASES: &[Row<&str>] = &[
+    (
+        "an alias",
+        "models:\n  allowed_models: &m [a]\n  blocked_models: *m\n",
+        Refused(
+            "sekuire.yml:3:19: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias in a list",
+        "models: {allowed_models: [&m a, *m]}\n",
+        Refused(
+            "sekuire.yml:1:33: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias as a key",
+        "models: {? &m allowed_models : [a], *m : [b]}\n",
+        Refused(
+            "sekuire.yml:1:37: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias before its anchor",
+        "models: {allowed_models: [*m], blocked_models: [&m a]}\n",
+        Refused(
+            "sekuire.yml:1:27: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias without an anchor",
+        "models: {allowed_models: [*m]}\n",
+        Refused(
+            "sekuire.yml:1:27: not readable as YAML: unknown anchor\n  help: quote an entry that begins with `*`, as in \"*.example.com\"",
+        ),
+    ),
+    (
+        "an anchor without an alias",
+        "models: {allowed_models: &m [a]}\n",
+        Means("models, allowed [\"a\"]\n"),
+    ),
+    (
+        "an anchor given twice",
+        "models: {allowed_models: [&m a, &m b, *m]}\n",
+        Refused(
+            "sekuire.yml:1:39: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias of what it is in",
+        "models: &m {allowed_models: [*m]}\n",
+        Refused(
+            "sekuire.yml:1:30: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias in a merge key",
+        "server: &m {allowed_models: [a]}\nmodels: {<<: *m}\n",
+        Refused(
+            "sekuire.yml:2:14: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "an alias where nothing is enforced",
+        "models: {}\nserver: {a: &a 1, b: *a}\n",
+        Refused(
+            "sekuire.yml:2:22: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+    (
+        "a star without quotes",
+        "permissions: {network: {allowed_domains: [*.example.com]}}\n",
+        Refused(
+            "sekuire.yml:1:44: not readable as YAML: did not find expected alphabetic or numeric character\n  help: quote an entry that begins with `*`, as in \"*.example.com\"",
+        ),
+    ),
+    (
+        "a star alone without quotes",
+        "models:\n  allowed_models:\n    - *\n",
+        Refused(
+            "sekuire.yml:3:8: not readable as YAML: did not find expected alphabetic or numeric character\n  help: quote an entry that begins with `*`, as in \"*.example.com\"",
+        ),
+    ),
+    (
+        "a star in quotes beside an anchor of that name",
+        "models: {allowed_models: [&m a, '*m']}\n",
+        Refused(
+            "sekuire.yml:1:34: anchors and aliases are not supported\n  help: write the value out where it is used",
+        ),
+    ),
+];
+
+/// Limits.
+const NUMBERS: &[Row<&str>] = &[
+    (
+        "no limit",
+        "rate_limits: {}\n",
+        Means("warning: 1:1: rate_limits: sets no limit\n"),
+    ),
+    (
+        "a scope without limits",
+        "rate_limits: {per_agent: {}}\n",
+        Means("warning: 1:1: rate_limits: sets no limit\n"),
+    ),
+    (
+        "zero",
+        "rate_limits: {per_agent: {requests_per_minute: 0}}\n",
+        Means(
+            "each agent: 0 requests per minute\nwarning: 1:27: rate_limits.per_agent.requests_per_minute: 0 allows nothing\n",
+        ),
+    ),
+    (
+        "minus zero",
+        "rate_limits: {per_agent: {requests_per_minute: -0}}\n",
+        Means(
+            "each agent: 0 requests per minute\nwarning: 1:27: rate_limits.per_agent.requests_per_minute: 0 allows nothing\n",
+        ),
+    ),
+    (
+        "a negative number",
+        "rate_limits: {per_agent: {requests_per_minute: -1}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must not be negative: `-1`\n  help: write 0 to allow nothing, or remove the key for no limit",
+        ),
+    ),
+    (
+        "the largest number",
+        "rate_limits: {per_agent: {tokens_per_day: 18446744073709551615}}\n",
+        Means("each agent: 18446744073709551615 tokens per day\n"),
+    ),
+    (
+        "a number that is too large by one",
+        "rate_limits: {per_agent: {tokens_per_day: 18446744073709551616}}\n",
+        Refused(
+            "sekuire.yml:1:43: rate_limits.per_agent.tokens_per_day: is too large: `18446744073709551616`\n  help: remove the key for no limit",
+        ),
+    ),
+    (
+        "a number of many digits",
+        "rate_limits: {per_agent: {tokens_per_day: 999999999999999999999999999999999999999999999999999999999999}}\n",
+        Refused(
+            "sekuire.yml:1:43: rate_limits.per_agent.tokens_per_day: must be a whole number, not the number `1e60`\n  help: write digits only, without point or exponent",
+        ),
+    ),
+    (
+        "a negative number of many digits",
+        "rate_limits: {per_agent: {tokens_per_day: -999999999999999999999999999999}}\n",
+        Refused(
+            "sekuire.yml:1:43: rate_limits.per_agent.tokens_per_day: must not be negative: `-999999999999999999999999999999`\n  help: write 0 to allow nothing, or remove the key for no limit",
+        ),
+    ),
+    (
+        "a number that binary fractions don't hold",
+        "rate_limits: {per_agent: {tokens_per_day: 9007199254740993}}\n",
+        Means("each agent: 9007199254740993 tokens per day\n"),
+    ),
+    (
+        "a number with a point",
+        "rate_limits: {per_agent: {requests_per_minute: 10.0}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `10.0`\n  help: write digits only, without point or exponent",
+        ),
+    ),
+    (
+        "a number with an exponent",
+        "rate_limits: {per_agent: {requests_per_minute: 1e3}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `1000.0`\n  help: write digits only, without point or exponent",
+        ),
+    ),
+    (
+        "a number in quotes",
+        "rate_limits: {per_agent: {requests_per_minute: '10'}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `10`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "a number with underscores",
+        "rate_limits: {per_agent: {requests_per_minute: 1_000}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `1_000`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "a number with a comma",
+        "rate_limits:\n  per_agent:\n    requests_per_minute: 1,000\n",
+        Refused(
+            "sekuire.yml:3:26: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `1,000`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "a number with a plus sign",
+        "rate_limits: {per_agent: {requests_per_minute: +10}}\n",
+        Means("each agent: 10 requests per minute\n"),
+    ),
+    (
+        "an octal number of YAML 1.1",
+        "rate_limits: {per_agent: {requests_per_minute: 010}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "an octal number of YAML 1.2",
+        "rate_limits: {per_agent: {requests_per_minute: 0o10}}\n",
+        Means("each agent: 8 requests per minute\n"),
+    ),
+    (
+        "a hexadecimal number",
+        "rate_limits: {per_agent: {requests_per_minute: 0x10}}\n",
+        Means("each agent: 16 requests per minute\n"),
+    ),
+    (
+        "a binary number of YAML 1.1",
+        "rate_limits: {per_agent: {requests_per_minute: 0b10}}\n",
+        Means("each agent: 2 requests per minute\n"),
+    ),
+    (
+        "a sexagesimal number of YAML 1.1",
+        "rate_limits: {per_agent: {requests_per_minute: 1:30}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `1:30`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "a number with a unit",
+        "rate_limits: {per_agent: {requests_per_minute: 10/min}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `10/min`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "infinity",
+        "rate_limits: {per_agent: {requests_per_minute: .inf}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `inf`\n  help: write digits only, without point or exponent",
+        ),
+    ),
+    (
+        "not a number",
+        "rate_limits: {per_agent: {requests_per_minute: .nan}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `NaN`\n  help: write digits only, without point or exponent",
+        ),
+    ),
+    (
+        "null for a number",
+        "rate_limits: {per_agent: {requests_per_minute: }}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not null\n  help: remove the key for no limit",
+        ),
+    ),
+    (
+        "a boolean for a number",
+        "rate_limits: {per_agent: {requests_per_minute: false}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not `false`",
+        ),
+    ),
+    (
+        "a list for a number",
+        "rate_limits: {per_agent: {requests_per_minute: [10]}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not a list",
+        ),
+    ),
+    (
+        "digits of another script",
+        "rate_limits: {per_agent: {requests_per_minute: ١٠}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `١٠`\n  help: write digits only, without quotes, separators or units",
+        ),
+    ),
+    (
+        "a limit by the second",
+        "rate_limits: {per_agent: {requests_per_second: 1}}\n",
+        Refused(
+            "sekuire.yml:1:27: rate_limits.per_agent.requests_per_second: unknown key\n  help: known here: `requests_per_minute`, `requests_per_hour`, `requests_per_day`, `tokens_per_minute`, `tokens_per_hour`, `tokens_per_day`",
+        ),
+    ),
+    (
+        "a limit that names no scope",
+        "rate_limits: {requests_per_minute: 10}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.requests_per_minute: belongs to another form of policy, not read here\n  help: write `requests_per_minute` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "a scope that nobody knows",
+        "rate_limits: {per_user: {requests_per_minute: 10}}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.per_user: unknown key\n  help: known here: `per_agent`, `per_model`, `global`",
+        ),
+    ),
+    (
+        "a limit for a model whose name is empty",
+        "rate_limits: {per_model: {'': {requests_per_minute: 10}}}\n",
+        Refused(
+            "sekuire.yml:1:27: rate_limits.per_model.\"\": must not be empty\n  help: remove the entry",
+        ),
+    ),
+    (
+        "a limit for a list of models",
+        "rate_limits: {per_model: [{a: 1}]}\n",
+        Refused("sekuire.yml:1:26: rate_limits.per_model: must be a mapping, not a list"),
+    ),
+    (
+        "a limit for a model that is a number",
+        "rate_limits: {per_model: {a: 10}}\n",
+        Refused(
+            "sekuire.yml:1:30: rate_limits.per_model.a: must be a mapping, not the number `10`",
+        ),
+    ),
+];
+
+/// Empty, missing, and contradictory lists.
+const LISTS: &[Row<&str>] = &[
+    (
+        "an empty allow list of models",
+        "models: {allowed_models: []}\n",
+        Means("models, allowed []\nwarning: 1:1: models: an empty allow list allows no model\n"),
+    ),
+    (
+        "an empty allow list of tools",
+        "toolsets: {allowed_tools: []}\n",
+        Means("tools, allowed []\nwarning: 1:1: toolsets: an empty allow list allows no tool\n"),
+    ),
+    (
+        "an empty allow list of hosts",
+        "permissions: {network: {allowed_domains: []}}\n",
+        Means(
+            "hosts, allowed []\nwarning: 1:15: permissions.network: an empty allow list allows no host\n",
+        ),
+    ),
+    (
+        "an empty allow list of paths",
+        "permissions: {filesystem: {allowed_paths: []}}\n",
+        Means(
+            "files, allowed []\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:15: permissions.filesystem: an empty allow list allows no path\n",
+        ),
+    ),
+    (
+        "an empty allow list of extensions",
+        "permissions: {filesystem: {allowed_extensions: []}}\n",
+        Means(
+            "files\nextensions []\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:15: permissions.filesystem: an empty list of extensions allows no file\n",
+        ),
+    ),
+    (
+        "an empty allow list of services",
+        "permissions: {api: {allowed_services: []}}\n",
+        Means(
+            "services, allowed []\nwarning: 1:15: permissions.api: an empty allow list allows no service\n",
+        ),
+    ),
+    (
+        "an empty allow list of endpoints",
+        "permissions: {api: {allowed_services: [{service_name: a, endpoints: []}]}}\n",
+        Means(
+            "services, allowed [\"a\"]\nendpoints of a: []\nwarning: 1:58: permissions.api.allowed_services[0].endpoints: an empty list of endpoints allows none\n",
+        ),
+    ),
+    (
+        "an empty deny list",
+        "models: {blocked_models: []}\n",
+        Means("warning: 1:1: models: restricts nothing\n"),
+    ),
+    (
+        "an empty section",
+        "toolsets: {}\n",
+        Means("warning: 1:1: toolsets: restricts nothing\n"),
+    ),
+    (
+        "an empty section of hosts",
+        "permissions: {network: {}}\n",
+        Means("hosts\nwarning: 1:15: permissions.network: restricts nothing\n"),
+    ),
+    (
+        "hosts without the switch",
+        "permissions: {network: {allowed_domains: [a.example]}}\n",
+        Means("hosts, allowed [\"a.example\"]\n"),
+    ),
+    (
+        "hosts that are off, and listed",
+        "permissions: {network: {enabled: false, allowed_domains: [a.example]}}\n",
+        Means("hosts, off, allowed [\"a.example\"]\n"),
+    ),
+    (
+        "an entry that is allowed and blocked",
+        "models: {allowed_models: [a], blocked_models: [a]}\n",
+        Means(
+            "models, allowed [\"a\"], blocked [\"a\"]\nwarning: 1:27: models.allowed_models[0]: `a` is both allowed and blocked: it is blocked\n",
+        ),
+    ),
+    (
+        "an entry that is allowed and blocked by a pattern",
+        "toolsets: {allowed_tools: [file_read], blocked_tools: ['file_*']}\n",
+        Means(
+            "tools, allowed [\"file_read\"], blocked [\"file_*\"]\nwarning: 1:28: toolsets.allowed_tools[0]: `file_read` is allowed, but `file_*` is blocked: it is blocked\n",
+        ),
+    ),
+    (
+        "an entry that is listed twice",
+        "models: {allowed_models: [a, a]}\n",
+        Means(
+            "models, allowed [\"a\", \"a\"]\nwarning: 1:30: models.allowed_models[1]: `a` is listed twice\n",
+        ),
+    ),
+    (
+        "models in two places",
+        "agent: {models: {allowed_models: [a]}}\nmodels: {allowed_models: [b]}\n",
+        Refused(
+            "sekuire.yml:2:1: models: given twice, here and as `agent.models`\n  help: keep one of them",
+        ),
+    ),
+    (
+        "models in two places that say the same",
+        "models: {blocked_models: [a]}\nagent: {models: {blocked_models: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:1: models: given twice, here and as `agent.models`\n  help: keep one of them",
+        ),
+    ),
+    (
+        "tools by two names",
+        "tools: {allowed_tools: [a]}\ntoolsets: {blocked_tools: [b]}\n",
+        Refused(
+            "sekuire.yml:2:1: toolsets: given twice, here and as `tools`\n  help: keep one of them",
+        ),
+    ),
+    (
+        "tools in two places",
+        "agent: {toolsets: {allowed_tools: [a]}}\ntools: {blocked_tools: [b]}\n",
+        Refused(
+            "sekuire.yml:2:1: tools: given twice, here and as `agent.toolsets`\n  help: keep one of them",
+        ),
+    ),
+    (
+        "an agent beside agents",
+        "agent: {models: {}}\nagents: {a: {}}\n",
+        Refused(
+            "sekuire.yml:2:1: agents: given beside `agent`\n  help: keep one of them\nsekuire.yml:2:1: agents: has several agents: `default`, `a`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+        ),
+    ),
+    (
+        "agents that are none",
+        "agents: {}\n",
+        Refused(
+            "sekuire.yml:1:9: agents: has no agent\n  help: write at least one, or remove the key",
+        ),
+    ),
+    (
+        "agents that are null",
+        "agents:\n",
+        Refused("sekuire.yml:1:8: agents: must be a mapping, not null"),
+    ),
+    (
+        "agents as a list",
+        "agents: [{name: a, models: {}}]\n",
+        Refused("sekuire.yml:1:9: agents: must be a mapping, not a list"),
+    ),
+    (
+        "an agent that is null",
+        "agents: {a: }\nmodels: {blocked_models: [a]}\n",
+        Refused("sekuire.yml:1:13: agents.a: must be a mapping, not null"),
+    ),
+    (
+        "several agents and no choice",
+        "agents: {a: {models: {}}, b: {models: {}}}\n",
+        Refused(
+            "sekuire.yml:1:1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+        ),
+    ),
+    (
+        "an agent whose name can't be seen",
+        "agents: {\"a\\u200b\": {models: {}}}\n",
+        Refused(
+            "sekuire.yml:1:10: agents.\"a\\u{200b}\": has a character that can't be seen: `a\\u{200b}`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "an agent's name beside its key",
+        "agents: {a: {name: b, models: {blocked_models: [x]}}}\n",
+        Means("agent a\nmodels, blocked [\"x\"]\n"),
+    ),
+    (
+        "a rule of another agent that is wrong",
+        "agents: {a: {models: {}}, b: {modles: {}}}\n",
+        Refused(
+            "sekuire.yml:1:31: agents.b.modles: unknown key\n  help: did you mean `models`?\nsekuire.yml:1:1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+        ),
+    ),
+];
+
+/// Names and patterns: what is special, and what only looks so.
+const NAMES: &[Row<&str>] = &[
+    (
+        "a star alone",
+        "models: {allowed_models: ['*']}\n",
+        Means("models, allowed [\"*\"]\n"),
+    ),
+    (
+        "a star at the end, without quotes",
+        "models: {allowed_models: [gpt-4o*]}\n",
+        Means("models, allowed [\"gpt-4o*\"]\n"),
+    ),
+    (
+        "a star in the middle",
+        "models: {allowed_models: ['gpt-*-mini']}\n",
+        Means("models, allowed [\"gpt-*-mini\"]\n"),
+    ),
+    (
+        "two stars",
+        "models: {allowed_models: ['gpt**']}\n",
+        Means("models, allowed [\"gpt**\"]\n"),
+    ),
+    (
+        "a question mark, a class and a group, which mean themselves",
+        "models: {allowed_models: ['gpt-?', 'gpt-[45]', '{a,b}', '^a$', 'a|b', 'a\\b', '~a', '!a']}\n",
+        Means(
+            "models, allowed [\"gpt-?\", \"gpt-[45]\", \"{a,b}\", \"^a$\", \"a|b\", \"a\\\\b\", \"~a\", \"!a\"]\n",
+        ),
+    ),
+    (
+        "a name in other letters",
+        "models: {allowed_models: [GPT-4o]}\n",
+        Means("models, allowed [\"GPT-4o\"]\n"),
+    ),
+    (
+        "a name with a letter of another alphabet",
+        "models: {blocked_models: [gрt-4o]}\n",
+        Means("models, blocked [\"gрt-4o\"]\n"),
+    ),
+    (
+        "a variable",
+        "models: {allowed_models: ['${MODEL}']}\n",
+        Means(
+            "models, allowed [\"${MODEL}\"]\nwarning: 1:27: models.allowed_models[0]: `${MODEL}` is compared as it is: variables are not expanded here\n",
+        ),
+    ),
+    (
+        "a category without the tools that are in it",
+        "toolsets: {allowed_tools: ['files:*']}\n",
+        Means(
+            "tools, allowed [\"files:*\"]\nwarning: 1:28: toolsets.allowed_tools[0]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`\n",
+        ),
+    ),
+    (
+        "a name with white space around it",
+        "models: {allowed_models: [' a']}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: begins or ends with white space: ` a`\n  help: remove the white space",
+        ),
+    ),
+    (
+        "a name with a tab at its end",
+        "models: {allowed_models: [\"a\\t\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: has a character that can't be seen: `a\\u{9}`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name with a NUL",
+        "models: {allowed_models: [\"a\\0b\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: has a character that can't be seen: `a\\u{0}b`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name with a line break",
+        "toolsets: {allowed_tools: [\"a\\nb\"]}\n",
+        Refused(
+            "sekuire.yml:1:28: toolsets.allowed_tools[0]: has a character that can't be seen: `a\\u{a}b`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name that colours a terminal",
+        "toolsets: {allowed_tools: [\"\\e[31ma\"]}\n",
+        Refused(
+            "sekuire.yml:1:28: toolsets.allowed_tools[0]: has a character that can't be seen: `\\u{1b}[31ma`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name that is turned around",
+        "models: {allowed_models: [\"a\\u202eb\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: has a character that can't be seen: `a\\u{202e}b`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name with a character of no width",
+        "models: {blocked_models: [\"gpt\\u200b-4o\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: has a character that can't be seen: `gpt\\u{200b}-4o`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name with a soft hyphen",
+        "models: {blocked_models: [\"gpt\\xad-4o\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: has a character that can't be seen: `gpt\\u{ad}-4o`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "a name with a no-break space at its end",
+        "models: {blocked_models: [\"a\\xa0\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: begins or ends with white space: `a\u{a0}`\n  help: remove the white space",
+        ),
+    ),
+    (
+        "a name with a tag character",
+        "models: {blocked_models: [\"a\\U000E0041\"]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: has a character that can't be seen: `a\\u{e0041}`\n  help: remove control and direction characters",
+        ),
+    ),
+    (
+        "half of a surrogate pair as an escape",
+        "models: {blocked_models: [\"\\ud800\"]}\n",
+        Refused(
+            "sekuire.yml:1:30: not readable as YAML: found invalid Unicode character escape code",
+        ),
+    ),
+    (
+        "a name of 256 bytes",
+        "models: {blocked_models: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]}\n",
+        Means(
+            "models, blocked [\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"]\n",
+        ),
+    ),
+    (
+        "a name of 257 bytes",
+        "models: {blocked_models: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]}\n",
+        Refused(
+            "sekuire.yml:1:27: models.blocked_models[0]: is longer than 256 bytes: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`",
+        ),
+    ),
+];
+
+/// Hosts.
+const HOSTS: &[Row<&str>] = &[
+    (
+        "a domain and all below it",
+        "permissions: {network: {allowed_domains: ['*.example.com']}}\n",
+        Means("hosts, allowed [\"*.example.com\"]\n"),
+    ),
+    (
+        "every host",
+        "permissions: {network: {allowed_domains: ['*']}}\n",
+        Means("hosts, allowed [\"*\"]\n"),
+    ),
+    (
+        "a star within a label",
+        "permissions: {network: {allowed_domains: ['api*.example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `api*.example.com` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "a star before a name",
+        "permissions: {network: {allowed_domains: ['*example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `*example.com` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "a star in the middle",
+        "permissions: {network: {allowed_domains: ['api.*.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `api.*.com` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "a star at the end",
+        "permissions: {network: {allowed_domains: ['example.*']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.*` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "two stars",
+        "permissions: {network: {allowed_domains: ['**']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `**` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "two labels that are stars",
+        "permissions: {network: {allowed_domains: ['*.*.example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `*.*.example.com` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "a star above nothing",
+        "permissions: {network: {allowed_domains: ['*.']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `*.` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "a star above a top-level domain",
+        "permissions: {network: {allowed_domains: ['*.com']}}\n",
+        Means("hosts, allowed [\"*.com\"]\n"),
+    ),
+    (
+        "a dot in front",
+        "permissions: {network: {allowed_domains: ['.example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `.example.com` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "a dot at the end",
+        "permissions: {network: {allowed_domains: ['example.com.']}}\n",
+        Means("hosts, allowed [\"example.com.\"]\n"),
+    ),
+    (
+        "two dots",
+        "permissions: {network: {allowed_domains: ['example..com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example..com` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "capitals",
+        "permissions: {network: {allowed_domains: ['API.Example.COM']}}\n",
+        Means("hosts, allowed [\"API.Example.COM\"]\n"),
+    ),
+    (
+        "another alphabet",
+        "permissions: {network: {allowed_domains: ['bücher.example']}}\n",
+        Means("hosts, allowed [\"bücher.example\"]\n"),
+    ),
+    (
+        "its encoded form",
+        "permissions: {network: {allowed_domains: ['xn--bcher-kva.example']}}\n",
+        Means("hosts, allowed [\"xn--bcher-kva.example\"]\n"),
+    ),
+    (
+        "an encoded form of nothing",
+        "permissions: {network: {allowed_domains: ['xn--a.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `xn--a.example` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "letters of full width",
+        "permissions: {network: {allowed_domains: ['ｅxample.com']}}\n",
+        Means("hosts, allowed [\"ｅxample.com\"]\n"),
+    ),
+    (
+        "a full stop of another script",
+        "permissions: {network: {allowed_domains: ['example。com']}}\n",
+        Means("hosts, allowed [\"example。com\"]\n"),
+    ),
+    (
+        "a letter of another alphabet",
+        "permissions: {network: {allowed_domains: ['еxample.com']}}\n",
+        Means("hosts, allowed [\"еxample.com\"]\n"),
+    ),
+    (
+        "a URL",
+        "permissions: {network: {allowed_domains: ['https://example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `https://example.com` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
+        ),
+    ),
+    (
+        "a URL with a path",
+        "permissions: {network: {allowed_domains: ['https://example.com/v1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `https://example.com/v1` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
+        ),
+    ),
+    (
+        "a URL without a scheme",
+        "permissions: {network: {allowed_domains: ['//example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `//example.com` has a path\n  help: write the host alone",
+        ),
+    ),
+    (
+        "a port",
+        "permissions: {network: {allowed_domains: ['example.com:443']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.com:443` has a port\n  help: remove the port: an entry is for every port",
+        ),
+    ),
+    (
+        "a port that is a star",
+        "permissions: {network: {allowed_domains: ['example.com:*']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.com:*` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "an empty port",
+        "permissions: {network: {allowed_domains: ['example.com:']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.com:` has a port\n  help: remove the port: an entry is for every port",
+        ),
+    ),
+    (
+        "a path",
+        "permissions: {network: {allowed_domains: ['example.com/v1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.com/v1` has a path\n  help: write the host alone",
+        ),
+    ),
+    (
+        "a query",
+        "permissions: {network: {allowed_domains: ['example.com?a']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.com?a` has a path\n  help: write the host alone",
+        ),
+    ),
+    (
+        "a backslash",
+        "permissions: {network: {allowed_domains: ['example.com\\\\@evil.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example.com\\\\@evil.example` has user information\n  help: write the host alone",
+        ),
+    ),
+    (
+        "user information",
+        "permissions: {network: {allowed_domains: ['user@example.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `user@example.com` has user information\n  help: write the host alone",
+        ),
+    ),
+    (
+        "white space inside",
+        "permissions: {network: {allowed_domains: ['exa mple.com']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `exa mple.com` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "a percent sign",
+        "permissions: {network: {allowed_domains: ['example%2ecom']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `example%2ecom` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "an underscore",
+        "permissions: {network: {allowed_domains: ['a_b.example']}}\n",
+        Means("hosts, allowed [\"a_b.example\"]\n"),
+    ),
+    (
+        "an address",
+        "permissions: {network: {allowed_domains: ['127.0.0.1']}}\n",
+        Means("hosts, allowed [\"127.0.0.1\"]\n"),
+    ),
+    (
+        "an address of version 6",
+        "permissions: {network: {allowed_domains: ['[::1]']}}\n",
+        Means("hosts, allowed [\"[::1]\"]\n"),
+    ),
+    (
+        "an address of version 6 without brackets",
+        "permissions: {network: {allowed_domains: ['::1']}}\n",
+        Means("hosts, allowed [\"::1\"]\n"),
+    ),
+    (
+        "an address of version 4 in version 6",
+        "permissions: {network: {allowed_domains: ['::ffff:127.0.0.1']}}\n",
+        Means("hosts, allowed [\"::ffff:127.0.0.1\"]\n"),
+    ),
+    (
+        "an address of version 6 with a zone",
+        "permissions: {network: {allowed_domains: ['[fe80::1%25eth0]']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `[fe80::1%25eth0]` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "an address of version 6 with a port",
+        "permissions: {network: {allowed_domains: ['[::1]:443']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `[::1]:443` has a port\n  help: remove the port: an entry is for every port",
+        ),
+    ),
+    (
+        "an address that is short",
+        "permissions: {network: {allowed_domains: ['127.1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `127.1` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address that is one number",
+        "permissions: {network: {allowed_domains: ['2130706433']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `2130706433` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address in hexadecimal",
+        "permissions: {network: {allowed_domains: ['0x7f000001']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `0x7f000001` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address in octal",
+        "permissions: {network: {allowed_domains: ['0177.0.0.1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `0177.0.0.1` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address with leading zeros",
+        "permissions: {network: {allowed_domains: ['127.0.0.01']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `127.0.0.01` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address that is too large",
+        "permissions: {network: {allowed_domains: ['256.0.0.1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `256.0.0.1` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address of five numbers",
+        "permissions: {network: {allowed_domains: ['1.2.3.4.5']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `1.2.3.4.5` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "an address without quotes, which is a number",
+        "permissions: {network: {allowed_domains: [10.0]}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: must be text, not the number `10.0`\n  help: put it in quotes, as it is written",
+        ),
+    ),
+    (
+        "a range of addresses",
+        "permissions: {network: {allowed_domains: ['10.0.0.0/8']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `10.0.0.0/8` has a path\n  help: write the host alone",
+        ),
+    ),
+    (
+        "a star before an address",
+        "permissions: {network: {allowed_domains: ['*.127.0.0.1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `*.127.0.0.1` has a `*` before an address\n  help: write each address that is meant",
+        ),
+    ),
+    (
+        "a star in an address",
+        "permissions: {network: {allowed_domains: ['10.0.0.*']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `10.0.0.*` has a `*` that is not a whole first label\n  help: write `*.example.com` for a domain and all below it, or `*` for every host",
+        ),
+    ),
+    (
+        "a list of hosts in one entry",
+        "permissions: {network: {allowed_domains: ['a.example, b.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example, b.example` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "an empty host",
+        "permissions: {network: {allowed_domains: ['']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: must not be empty\n  help: remove the entry",
+        ),
+    ),
+    (
+        "a label that is too long",
+        "permissions: {network: {allowed_domains: ['aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+        ),
+    ),
+    (
+        "localhost",
+        "permissions: {network: {allowed_domains: ['localhost']}}\n",
+        Means("hosts, allowed [\"localhost\"]\n"),
+    ),
+    (
+        "a URL in a deny list",
+        "permissions: {network: {blocked_domains: ['https://evil.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.blocked_domains[0]: `https://evil.example` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
+        ),
+    ),
+    (
+        "an address in hexadecimal in a deny list",
+        "permissions: {network: {blocked_domains: ['0x7f.1']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.blocked_domains[0]: `0x7f.1` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+];
+
+/// Paths, extensions and services.
+const PATHS: &[Row<&str>] = &[
+    (
+        "everything below a folder",
+        "permissions: {filesystem: {allowed_paths: ['/srv/*']}}\n",
+        Means(
+            "files, allowed [\"/srv/*\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
+        ),
+    ),
+    (
+        "every path",
+        "permissions: {filesystem: {allowed_paths: ['*']}}\n",
+        Means(
+            "files, allowed [\"*\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
+        ),
+    ),
+    (
+        "the root",
+        "permissions: {filesystem: {allowed_paths: ['/']}}\n",
+        Means(
+            "files, allowed [\"/\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\n",
+        ),
+    ),
+    (
+        "a relative path",
+        "permissions: {filesystem: {allowed_paths: ['data/*']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `data/*` is not a path from the root\n  help: write it whole, as in `/srv/data/*`; `~` and relative paths are not resolved",
+        ),
+    ),
+    (
+        "a home folder",
+        "permissions: {filesystem: {allowed_paths: ['~/data']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `~/data` is not a path from the root\n  help: write it whole, as in `/srv/data/*`; `~` and relative paths are not resolved",
+        ),
+    ),
+    (
+        "a path of Windows",
+        "permissions: {filesystem: {allowed_paths: ['C:\\tmp']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `C:\\tmp` has a backslash\n  help: separate the parts of a path with `/`",
+        ),
+    ),
+    (
+        "a URL",
+        "permissions: {filesystem: {allowed_paths: ['file:///tmp']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `file:///tmp` is a URL, not a path\n  help: write the path alone, as in `/srv/data/*`",
+        ),
+    ),
+    (
+        "two stars",
+        "permissions: {filesystem: {allowed_paths: ['/tmp/**']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `/tmp/**` has `**`\n  help: write `/*` at the end: it means everything below, at any depth",
+        ),
+    ),
+    (
+        "a slash at the end",
+        "permissions: {filesystem: {allowed_paths: ['/tmp/']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `/tmp/` ends with a slash\n  help: write the path without it, or with `/*` for everything below",
+        ),
+    ),
+    (
+        "a part that leads up",
+        "permissions: {filesystem: {allowed_paths: ['/tmp/../etc']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `/tmp/../etc` has a part that is empty, `.` or `..`\n  help: write the path that it leads to",
+        ),
+    ),
+    (
+        "a part that is a dot",
+        "permissions: {filesystem: {allowed_paths: ['/tmp/./a']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `/tmp/./a` has a part that is empty, `.` or `..`\n  help: write the path that it leads to",
+        ),
+    ),
+    (
+        "two slashes",
+        "permissions: {filesystem: {allowed_paths: ['/tmp//a']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.allowed_paths[0]: `/tmp//a` has a part that is empty, `.` or `..`\n  help: write the path that it leads to",
+        ),
+    ),
+    (
+        "a variable",
+        "permissions: {filesystem: {allowed_paths: ['/home/${USER}/*']}}\n",
+        Means(
+            "files, allowed [\"/home/${USER}/*\"]\nnot enforced: 1:15: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:44: permissions.filesystem.allowed_paths[0]: `/home/${USER}/*` is compared as it is: variables are not expanded here\n",
+        ),
+    ),
+    (
+        "paths that are null",
+        "permissions: {filesystem: {allowed_paths: }}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.filesystem.allowed_paths: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing",
+        ),
+    ),
+    (
+        "a switch for files that is a word",
+        "permissions: {filesystem: {enabled: yes}}\n",
+        Refused(
+            "sekuire.yml:1:37: permissions.filesystem.enabled: must be `true` or `false`, not the text `yes`\n  help: only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
+        ),
+    ),
+    (
+        "a path to block that is relative",
+        "permissions: {filesystem: {blocked_paths: ['*.env']}}\n",
+        Refused(
+            "sekuire.yml:1:44: permissions.filesystem.blocked_paths[0]: `*.env` is not a path from the root\n  help: write it whole, as in `/srv/data/*`; `~` and relative paths are not resolved",
+        ),
+    ),
+    (
+        "an extension that ends in a dot",
+        "permissions: {filesystem: {allowed_extensions: [a.]}}\n",
+        Refused(
+            "sekuire.yml:1:49: permissions.filesystem.allowed_extensions[0]: `a.` is not an extension\n  help: write it with its dot, as in `.txt`",
+        ),
+    ),
+    (
+        "an extension without its dot",
+        "permissions: {filesystem: {allowed_extensions: [txt]}}\n",
+        Refused(
+            "sekuire.yml:1:49: permissions.filesystem.allowed_extensions[0]: `txt` is not an extension\n  help: write it with its dot, as in `.txt`",
+        ),
+    ),
+    (
+        "an extension with a star",
+        "permissions: {filesystem: {allowed_extensions: ['*.txt']}}\n",
+        Refused(
+            "sekuire.yml:1:49: permissions.filesystem.allowed_extensions[0]: `*.txt` is not an extension\n  help: write it with its dot, as in `.txt`, or remove the list to allow every extension",
+        ),
+    ),
+    (
+        "an extension that is a dot",
+        "permissions: {filesystem: {allowed_extensions: ['.']}}\n",
+        Refused(
+            "sekuire.yml:1:49: permissions.filesystem.allowed_extensions[0]: `.` is not an extension\n  help: write it with its dot, as in `.txt`",
+        ),
+    ),
+    (
+        "a key that paths don't have",
+        "permissions: {filesystem: {read_only: true}}\n",
+        Refused(
+            "sekuire.yml:1:28: permissions.filesystem.read_only: unknown key\n  help: known here: `enabled`, `allowed_paths`, `blocked_paths`, `allowed_extensions`",
+        ),
+    ),
+    (
+        "a key that services don't have",
+        "permissions: {api: {allowed_services: [{service_name: a, methods: [GET]}]}}\n",
+        Refused(
+            "sekuire.yml:1:58: permissions.api.allowed_services[0].methods: unknown key\n  help: known here: `service_name`, `endpoints`",
+        ),
+    ),
+    (
+        "a deny list that services don't have",
+        "permissions: {api: {blocked_services: [{service_name: a}]}}\n",
+        Refused(
+            "sekuire.yml:1:21: permissions.api.blocked_services: unknown key\n  help: known here: `enabled`, `allowed_services`",
+        ),
+    ),
+    (
+        "a service that a pattern allows with every endpoint",
+        "permissions: {api: {allowed_services: [{service_name: a, endpoints: [x]}, {service_name: '*'}]}}\n",
+        Means(
+            "services, allowed [\"a\", \"*\"]\nendpoints of a: [\"x\"]\nwarning: 1:40: permissions.api.allowed_services[0]: the `endpoints` of `a` restrict nothing: `*` allows every endpoint\n",
+        ),
+    ),
+    (
+        "the same service twice",
+        "permissions: {api: {allowed_services: [{service_name: a, endpoints: [x]}, {service_name: a}]}}\n",
+        Means(
+            "services, allowed [\"a\", \"a\"]\nendpoints of a: [\"x\"]\nwarning: 1:40: permissions.api.allowed_services[0]: the `endpoints` of `a` restrict nothing: it is also listed without\n",
+        ),
+    ),
+];
+
+/// Dialects that contradict each other, or ask for what isn't done.
+const DIALECTS: &[Row<&str>] = &[
+    (
+        "a list in two dialects",
+        "models: {denied_models: [a], blocked_models: [b]}\n",
+        Refused("sekuire.yml:1:10: models.blocked_models: given twice\n  help: keep one of them"),
+    ),
+    (
+        "tools in two dialects",
+        "agent: {allowed_tools: [a], toolsets: {allowed_tools: [b]}}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.toolsets.allowed_tools: given twice\n  help: keep one of them",
+        ),
+    ),
+    (
+        "hosts in two dialects",
+        "agent: {network: {allow: [a]}}\npermissions: {network: {allowed_domains: [b]}}\n",
+        Refused(
+            "sekuire.yml:1:19: permissions.network.allowed_domains: given twice\n  help: keep one of them",
+        ),
+    ),
+    (
+        "hosts of which some are URLs",
+        "agent: {network: {allow: ['https://a', b]}}\n",
+        Refused(
+            "sekuire.yml:1:27: permissions.network.allowed_domains[0]: `https://a` is a URL, not a host\n  help: write the host alone, as in `api.openai.com`",
+        ),
+    ),
+    (
+        "TLS by URLs, and off",
+        "agent: {network: {allow: ['https://a']}}\npermissions: {network: {require_tls: false}}\n",
+        Refused(
+            "sekuire.yml:1:19: permissions.network.require_tls: given twice\n  help: keep one of them",
+        ),
+    ),
+    (
+        "limits in two dialects",
+        "rate_limits: {requests: {max_per_hour: 1}, per_agent: {requests_per_hour: 2}}\n",
+        Refused(
+            "sekuire.yml:1:26: rate_limits.per_agent.requests_per_hour: given twice\n  help: keep one of them",
+        ),
+    ),
+    (
+        "a default that contradicts itself",
+        "policy: {network: {deny_all_other: false}}\n",
+        Refused(
+            "sekuire.yml:1:20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+        ),
+    ),
+    (
+        "a key of no dialect beside one that is",
+        "agent: {network: {allow: [a], deny: [b]}}\n",
+        Refused(
+            "sekuire.yml:1:19: agent.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:1:31: agent.network.deny: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "statements",
+        "Version: '2024-12-02'\nStatement: [{Effect: Allow, Action: '*', Resource: '*'}]\n",
+        Refused(
+            "sekuire.yml:1:1: Version: belongs to another form of policy, not read here\n  help: remove it: it belongs to the statements\nsekuire.yml:2:1: Statement: belongs to another form of policy, not read here\n  help: write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "permissions of another form",
+        "permissions: {model: {allowed_models: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`",
+        ),
+    ),
+    (
+        "rules inside an agent that are the file's",
+        "agent: {permissions: {network: {}}}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.permissions: belongs to another form of policy, not read here\n  help: write the section at the top level of the file",
+        ),
+    ),
+    (
+        "a rule where only descriptions are",
+        "models: {}\nserver: {allowed_tools: [a]}\n",
+        Refused(
+            "sekuire.yml:2:10: server.allowed_tools: looks like a rule, but no rules are read here\n  help: move it under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "a rule deep inside a description",
+        "models: {}\nmemory: {config: [{deny: [a]}]}\n",
+        Refused(
+            "sekuire.yml:2:20: memory.config[0].deny: looks like a rule, but no rules are read here\n  help: move it under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "approval by a person",
+        "models: {}\ncompliance: {require_approval: [transfer]}\n",
+        Refused(
+            "sekuire.yml:2:14: compliance.require_approval: asks for something that is not enforced here\n  help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)",
+        ),
+    ),
+    (
+        "approval by nobody",
+        "models: {}\ncompliance: {require_approval: [], data_residency: null}\n",
+        Means(
+            "not enforced: 2:1: compliance: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+        ),
+    ),
+    (
+        "confirmation of a tool",
+        "toolsets: {require_confirmation: [transfer]}\n",
+        Refused(
+            "sekuire.yml:1:12: toolsets.require_confirmation: asks for something that is not enforced here\n  help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)",
+        ),
+    ),
+    (
+        "where data may be",
+        "models: {}\ncompliance: {data_residency: eu}\n",
+        Refused(
+            "sekuire.yml:2:14: compliance.data_residency: asks for something that is not enforced here\n  help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)",
+        ),
+    ),
+    (
+        "providers instead of models",
+        "models: {allowed_providers: [openai]}\n",
+        Refused(
+            "sekuire.yml:1:10: models.allowed_providers: asks for something that is not enforced here\n  help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)",
+        ),
+    ),
+    (
+        "a setting that is no limit",
+        "models: {}\nllm: {max_tokens: 10}\n",
+        Means(
+            "not enforced: 2:1: llm: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+        ),
+    ),
+    (
+        "rules beside an envelope's content",
+        "policy_id: p\ncontent: {models: {blocked_models: [a]}}\nmodels: {}\n",
+        Refused(
+            "sekuire.yml:3:1: models: stands beside `content`\n  help: move it inside `content`",
+        ),
+    ),
+    (
+        "an envelope in an envelope",
+        "content: {content: {models: {blocked_models: [a]}}}\n",
+        Refused(
+            "sekuire.yml:1:11: content: unknown key\n  help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`",
+        ),
+    ),
+    (
+        "an envelope of nothing",
+        "policy_id: p\ncontent: {}\n",
+        Refused(
+            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "an envelope of null",
+        "policy_id: p\ncontent:\n",
+        Refused("sekuire.yml:2:9: content: must be a mapping, not null"),
+    ),
+    (
+        "a draft",
+        "policy_id: p\nstatus: draft\ncontent: {models: {blocked_models: [a]}}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: policy_id: part of the envelope, not verified\nnot enforced: 2:1: status: part of the envelope, not verified\nwarning: 2:1: status: the policy is marked `draft`, not `active`\n",
+        ),
+    ),
+    (
+        "a key that envelopes don't have",
+        "content: {models: {}}\nsignatur: a\n",
+        Refused("sekuire.yml:2:1: signatur: unknown key\n  help: did you mean `signature`?"),
+    ),
+];
+
+/// Keys of other forms of policy, each with what to write instead. None is read.
+const FOREIGN: &[Row<&str>] = &[
+    (
+        "`models.allowed`",
+        "models: {allowed: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: models.allowed: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`models.blocked`",
+        "models: {blocked: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: models.blocked: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`models.denied`",
+        "models: {denied: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: models.denied: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`toolsets.allowed`",
+        "toolsets: {allowed: 1}\n",
+        Refused(
+            "sekuire.yml:1:12: toolsets.allowed: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`toolsets.blocked`",
+        "toolsets: {blocked: 1}\n",
+        Refused(
+            "sekuire.yml:1:12: toolsets.blocked: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`toolsets.denied`",
+        "toolsets: {denied: 1}\n",
+        Refused(
+            "sekuire.yml:1:12: toolsets.denied: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`agent.allowed_models`",
+        "agent: {allowed_models: 1}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`agent.blocked_models`",
+        "agent: {blocked_models: 1}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.blocked_models: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`agent.denied_models`",
+        "agent: {denied_models: 1}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.denied_models: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`agent.network`",
+        "agent: {network: 1}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.network: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`agent.network.allow`",
+        "agent: {network: {allow: 1}}\n",
+        Refused(
+            "sekuire.yml:1:19: agent.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`agent.network.block`",
+        "agent: {network: {block: 1}}\n",
+        Refused(
+            "sekuire.yml:1:19: agent.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`agent.permissions`",
+        "agent: {permissions: 1}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.permissions: belongs to another form of policy, not read here\n  help: write the section at the top level of the file",
+        ),
+    ),
+    (
+        "`agent.rate_limits`",
+        "agent: {rate_limits: 1}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.rate_limits: belongs to another form of policy, not read here\n  help: write the section at the top level of the file",
+        ),
+    ),
+    (
+        "`allowed_models`",
+        "allowed_models: 1\n",
+        Refused(
+            "sekuire.yml:1:1: allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`blocked_models`",
+        "blocked_models: 1\n",
+        Refused(
+            "sekuire.yml:1:1: blocked_models: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`denied_models`",
+        "denied_models: 1\n",
+        Refused(
+            "sekuire.yml:1:1: denied_models: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`allowed_tools`",
+        "allowed_tools: 1\n",
+        Refused(
+            "sekuire.yml:1:1: allowed_tools: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`blocked_tools`",
+        "blocked_tools: 1\n",
+        Refused(
+            "sekuire.yml:1:1: blocked_tools: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`denied_tools`",
+        "denied_tools: 1\n",
+        Refused(
+            "sekuire.yml:1:1: denied_tools: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`network`",
+        "network: 1\n",
+        Refused(
+            "sekuire.yml:1:1: network: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`network.allow`",
+        "network: {allow: 1}\n",
+        Refused(
+            "sekuire.yml:1:11: network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`network.block`",
+        "network: {block: 1}\n",
+        Refused(
+            "sekuire.yml:1:11: network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`network.allowed_domains`",
+        "network: {allowed_domains: 1}\n",
+        Refused(
+            "sekuire.yml:1:11: network.allowed_domains: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`network.blocked_domains`",
+        "network: {blocked_domains: 1}\n",
+        Refused(
+            "sekuire.yml:1:11: network.blocked_domains: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`permissions.network.allow`",
+        "permissions: {network: {allow: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`permissions.network.block`",
+        "permissions: {network: {block: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`permissions.network.default_deny`",
+        "permissions: {network: {default_deny: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+        ),
+    ),
+    (
+        "`permissions.network.deny_all_other`",
+        "permissions: {network: {deny_all_other: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+        ),
+    ),
+    (
+        "`permissions.model`",
+        "permissions: {model: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: permissions.model: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`permissions.model.allowed_models`",
+        "permissions: {model: {allowed_models: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`permissions.model.blocked_models`",
+        "permissions: {model: {blocked_models: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.model.blocked_models: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`permissions.models`",
+        "permissions: {models: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: permissions.models: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`permissions.models.allowed_models`",
+        "permissions: {models: {allowed_models: 1}}\n",
+        Refused(
+            "sekuire.yml:1:24: permissions.models.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`permissions.models.blocked_models`",
+        "permissions: {models: {blocked_models: 1}}\n",
+        Refused(
+            "sekuire.yml:1:24: permissions.models.blocked_models: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`permissions.tools`",
+        "permissions: {tools: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: permissions.tools: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`permissions.tools.allowed_tools`",
+        "permissions: {tools: {allowed_tools: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.tools.allowed_tools: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`permissions.tools.blocked_tools`",
+        "permissions: {tools: {blocked_tools: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.tools.blocked_tools: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`permissions.tools.blocked_patterns`",
+        "permissions: {tools: {blocked_patterns: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.tools.blocked_patterns: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`permissions.tools.enforce_whitelist`",
+        "permissions: {tools: {enforce_whitelist: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`permissions.model.max_temperature`",
+        "permissions: {model: {max_temperature: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.model.max_temperature: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here",
+        ),
+    ),
+    (
+        "`permissions.model.max_tokens`",
+        "permissions: {model: {max_tokens: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.model.max_tokens: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here",
+        ),
+    ),
+    (
+        "`permissions.tools.timeout_seconds`",
+        "permissions: {tools: {timeout_seconds: 1}}\n",
+        Refused(
+            "sekuire.yml:1:23: permissions.tools.timeout_seconds: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here",
+        ),
+    ),
+    (
+        "`permissions.content`",
+        "permissions: {content: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: permissions.content: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`permissions.content.blocked_input_patterns`",
+        "permissions: {content: {blocked_input_patterns: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
+        ),
+    ),
+    (
+        "`permissions.content.blocked_output_patterns`",
+        "permissions: {content: {blocked_output_patterns: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.content.blocked_output_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
+        ),
+    ),
+    (
+        "`permissions.content.max_response_length`",
+        "permissions: {content: {max_response_length: 1}}\n",
+        Refused(
+            "sekuire.yml:1:25: permissions.content.max_response_length: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
+        ),
+    ),
+    (
+        "`rate_limits.requests`",
+        "rate_limits: {requests: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.requests: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`rate_limits.tokens`",
+        "rate_limits: {tokens: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.tokens: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`rate_limits.requests_per_minute`",
+        "rate_limits: {requests_per_minute: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.requests_per_minute: belongs to another form of policy, not read here\n  help: write `requests_per_minute` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "`rate_limits.requests_per_hour`",
+        "rate_limits: {requests_per_hour: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.requests_per_hour: belongs to another form of policy, not read here\n  help: write `requests_per_hour` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "`rate_limits.requests_per_day`",
+        "rate_limits: {requests_per_day: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.requests_per_day: belongs to another form of policy, not read here\n  help: write `requests_per_day` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "`rate_limits.tokens_per_minute`",
+        "rate_limits: {tokens_per_minute: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.tokens_per_minute: belongs to another form of policy, not read here\n  help: write `tokens_per_minute` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "`rate_limits.tokens_per_hour`",
+        "rate_limits: {tokens_per_hour: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.tokens_per_hour: belongs to another form of policy, not read here\n  help: write `tokens_per_hour` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "`rate_limits.tokens_per_day`",
+        "rate_limits: {tokens_per_day: 1}\n",
+        Refused(
+            "sekuire.yml:1:15: rate_limits.tokens_per_day: belongs to another form of policy, not read here\n  help: write `tokens_per_day` under `rate_limits.per_agent`",
+        ),
+    ),
+    (
+        "`policy`",
+        "policy: 1\n",
+        Refused(
+            "sekuire.yml:1:1: policy: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`policy.models`",
+        "policy: {models: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: policy.models: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`policy.tools`",
+        "policy: {tools: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: policy.tools: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`policy.network`",
+        "policy: {network: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: policy.network: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`policy.network.deny_all_other`",
+        "policy: {network: {deny_all_other: 1}}\n",
+        Refused(
+            "sekuire.yml:1:20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+        ),
+    ),
+    (
+        "`policy.rate_limits`",
+        "policy: {rate_limits: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: policy.rate_limits: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "`Version`",
+        "Version: 1\n",
+        Refused(
+            "sekuire.yml:1:1: Version: belongs to another form of policy, not read here\n  help: remove it: it belongs to the statements",
+        ),
+    ),
+    (
+        "`Statement`",
+        "Statement: 1\n",
+        Refused(
+            "sekuire.yml:1:1: Statement: belongs to another form of policy, not read here\n  help: write the statements as `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+        ),
+    ),
+    (
+        "`ResourceLimits`",
+        "ResourceLimits: 1\n",
+        Refused(
+            "sekuire.yml:1:1: ResourceLimits: belongs to another form of policy, not read here\n  help: write requests and tokens under `rate_limits`; nothing else is limited here",
+        ),
+    ),
+    (
+        "`RequireApproval`",
+        "RequireApproval: 1\n",
+        Refused(
+            "sekuire.yml:1:1: RequireApproval: belongs to another form of policy, not read here\n  help: remove it, or block the tools: nobody is asked for approval here",
+        ),
+    ),
+    (
+        "`AuditLog`",
+        "AuditLog: 1\n",
+        Refused(
+            "sekuire.yml:1:1: AuditLog: belongs to another form of policy, not read here\n  help: remove it: every decision is logged",
+        ),
+    ),
+    (
+        "`agents.NAME.network.allow`",
+        "agents: {a: {network: {allow: [a]}}}\n",
+        Refused(
+            "sekuire.yml:1:24: agents.a.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
+        ),
+    ),
+    (
+        "`agent.models.denied`",
+        "agent: {models: {denied: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:18: agent.models.denied: belongs to another form of policy, not read here\n  help: write `blocked_models` under `agent.models`",
+        ),
+    ),
+    (
+        "`agent.tools.allowed`",
+        "agent: {tools: {allowed: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:17: agent.tools.allowed: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "`tools.blocked`",
+        "tools: {blocked: [a]}\n",
+        Refused(
+            "sekuire.yml:1:9: tools.blocked: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`",
+        ),
+    ),
+    (
+        "a section of several keys",
+        "permissions:\n  model: {allowed_models: [a], max_temperature: 1}\n  tools: {enforce_whitelist: true, blocked_patterns: [b], timeout_seconds: 3}\n  network: {allow: [a], block: [b], default_deny: true}\n  content: {blocked_input_patterns: [x]}\n",
+        Refused(
+            "sekuire.yml:2:11: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`\nsekuire.yml:2:32: permissions.model.max_temperature: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:3:11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`\nsekuire.yml:3:36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`\nsekuire.yml:3:59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:4:13: permissions.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:25: permissions.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:37: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already\nsekuire.yml:5:13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
+        ),
+    ),
+    (
+        "a section that asks for what isn't done",
+        "policy: {tools: {require_confirmation: [b]}}\n",
+        Refused(
+            "sekuire.yml:1:18: policy.tools.require_confirmation: asks for something that is not enforced here\n  help: remove it, or load the policy with `accept_unenforced` (`--accept-unenforced` of the gateway)",
+        ),
+    ),
+    (
+        "a section that is a list",
+        "policy: []\n",
+        Refused(
+            "sekuire.yml:1:1: policy: belongs to another form of policy, not read here\n  help: write the rules under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+    (
+        "a section of keys that nobody knows",
+        "policy: {other: 1}\n",
+        Refused(
+            "sekuire.yml:1:10: policy.other: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+        ),
+    ),
+];
+
+/// The same in JSON.
+const JSON: &[Row<&[u8]>] = &[
+    ("an empty file", b"", Refused("policy.json:1:1: not readable as JSON: EOF while parsing a value")),
+    ("null", b"null", Refused("policy.json: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`")),
+    ("a byte order mark", b"\xef\xbb\xbf{\"models\": {\"blocked_models\": [\"a\"]}}", Means("models, blocked [\"a\"]\n")),
+    ("a key given twice", br#"{"models": {"blocked_models": ["a"], "blocked_models": []}}"#, Refused("policy.json:1:38: models.blocked_models: given twice\n  help: keep one of them")),
+    ("a key given twice, once by an escape", br#"{"models": {"blocked_models": ["a"], "blocked_model\u0073": []}}"#, Refused("policy.json:1:38: models.blocked_models: given twice\n  help: keep one of them")),
+    ("a comma at the end", br#"{"models": {},}"#, Refused("policy.json:1:15: not readable as JSON: trailing comma")),
+    ("a comment", b"{\"models\": {} // none\n}", Refused("policy.json:1:15: not readable as JSON: expected `,` or `}`")),
+    ("single quotes", b"{'models': {}}", Refused("policy.json:1:2: not readable as JSON: key must be a string")),
+    ("text behind the document", br#"{"models": {}} {}"#, Refused("policy.json:1:16: not readable as JSON: trailing characters")),
+    ("a cut-off document", br#"{"models": {"blocked_models": ["a""#, Refused("policy.json:1:34: not readable as JSON: EOF while parsing a list")),
+    ("a list that is null", br#"{"models": {"allowed_models": null}}"#, Refused("policy.json:1:31: models.allowed_models: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing")),
+    ("an entry that is a number", br#"{"models": {"allowed_models": [4]}}"#, Refused("policy.json:1:32: models.allowed_models[0]: must be text, not the number `4`\n  help: put it in quotes, as it is written")),
+    ("a number with a point", br#"{"rate_limits": {"per_agent": {"requests_per_day": 1.0}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `1.0`\n  help: write digits only, without point or exponent")),
+    ("a number with an exponent", br#"{"rate_limits": {"per_agent": {"requests_per_day": 1e2}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `100.0`\n  help: write digits only, without point or exponent")),
+    ("a number that is too large", br#"{"rate_limits": {"per_agent": {"requests_per_day": 18446744073709551616}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `1.8446744073709552e19`\n  help: write digits only, without point or exponent")),
+    ("minus zero", br#"{"rate_limits": {"per_agent": {"requests_per_day": -0}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `-0.0`\n  help: write digits only, without point or exponent")),
+    ("a number with a zero in front", br#"{"rate_limits": {"per_agent": {"requests_per_day": 010}}}"#, Refused("policy.json:1:53: not readable as JSON: invalid number")),
+    ("infinity", br#"{"rate_limits": {"per_agent": {"requests_per_day": Infinity}}}"#, Refused("policy.json:1:52: not readable as JSON: expected value")),
+    ("a boolean that is text", br#"{"permissions": {"network": {"enabled": "false"}}}"#, Refused("policy.json:1:41: permissions.network.enabled: must be `true` or `false`, not the text `false`\n  help: remove the quotes")),
+    ("half of a surrogate pair", br#"{"models": {"allowed_models": ["\ud800"]}}"#, Refused("policy.json:1:39: not readable as JSON: unexpected end of hex escape")),
+    ("a control character in text", b"{\"models\": {\"allowed_models\": [\"a\nb\"]}}", Refused(r"policy.json:2:1: not readable as JSON: control character (\u0000-\u001F) found while parsing a string")),
+    ("a NUL as an escape", br#"{"models": {"allowed_models": ["a\u0000b"]}}"#, Refused("policy.json:1:32: models.allowed_models[0]: has a character that can't be seen: `a\\u{0}b`\n  help: remove control and direction characters")),
+    ("a line break that only some readers see", b"{\"models\": {\"allowed_models\": [\"a\xe2\x80\xa8b\"]}}", Refused("policy.json:1:32: models.allowed_models[0]: has a character that can't be seen: `a\\u{2028}b`\n  help: remove control and direction characters")),
+    ("a key that reads as a number to some parsers", br#"{"rate_limits":{"per_agent":{"requests_per_minute":{"$serde_json::private::Number":"5"}}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_minute: must be a whole number, not a mapping")),
+    ("a merge key", br#"{"models": {"<<": {"blocked_models": ["a"]}}}"#, Refused("policy.json:1:13: models.\"<<\": merge keys are not supported\n  help: write the keys out where they are used")),
+    ("an unknown key", br#"{"models": {"allowed_model": []}}"#, Refused("policy.json:1:13: models.allowed_model: unknown key\n  help: did you mean `allowed_models`?")),
+    ("a byte that is not UTF-8", b"{\"models\": {\"allowed_models\": [\"\xff\"]}}", Refused("policy.json: not UTF-8 from byte 32 on\n  help: save the file as UTF-8")),
+    ("lists in lists", b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", Refused("policy.json:1:34: nested deeper than 32 levels")),
+    ("YAML in a JSON file", b"models: {}\n", Refused("policy.json:1:1: not readable as JSON: expected value")),
+    ("UTF-16", b"{\x00\"\x00m\x00o\x00d\x00e\x00l\x00s\x00\"\x00:\x00 \x00{\x00}\x00}\x00", Refused("policy.json:1:2: not readable as JSON: key must be a string")),
+];
