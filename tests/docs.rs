@@ -9,13 +9,14 @@ use std::path::Path;
 
 use tower_sekuire::Policy;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "docs/policy.md",
     "docs/gateway.md",
     "docs/hosts.md",
     "docs/limits.md",
     "docs/observability.md",
+    "docs/performance.md",
     "docs/surface.md",
 ];
 
