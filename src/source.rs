@@ -230,9 +230,13 @@ impl LivePolicy {
     /// What is in force is what a file with this hash says.
     #[cfg(feature = "watch")]
     pub(crate) fn is_of(&self, hash: String) {
-        let status = &mut self.lock().status;
-        status.hash = Some(hash);
-        status.last_error = None;
+        self.lock().status.hash = Some(hash);
+    }
+
+    /// Nothing asks to replace what is in force any more.
+    #[cfg(feature = "watch")]
+    pub(crate) fn recovered(&self) {
+        self.lock().status.last_error = None;
     }
 
     /// A replacement was refused; what is in force stays.

@@ -44,11 +44,11 @@ pub struct PolicyFile {
 /// A caller's own condition on a policy.
 type Accept = Box<dyn Fn(&Policy) -> Result<(), BoxError> + Send>;
 
-/// What was read: the hash of the policy, and those of the files beside it that are there.
+/// What was read: the hash of the policy, and the files beside it with the hashes of those that are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Print {
     policy: String,
-    beside: Vec<Option<String>>,
+    beside: Vec<(PathBuf, Option<String>)>,
 }
 
 impl fmt::Debug for PolicyFile {
@@ -228,16 +228,19 @@ impl Watched {
 
     /// Loads the file if it says something else than what was loaded or refused last.
     fn look(&mut self) {
-        let policy = self.live.current();
         let text = match policy::read(&self.file.path) {
             Ok(text) => text,
             Err(error) => return self.refuse(error.to_string()),
         };
-        let print = Print::of(&text, policy.policy().beside());
-        if self.file.loaded.as_ref() == Some(&print) {
+        // The files of what was loaded, whatever is in force: somebody may have put another policy there, and it stays
+        // until the file says something else.
+        let loaded = self.file.loaded.as_ref();
+        let beside = loaded.into_iter().flat_map(|print| &print.beside);
+        let print = Print::of(&text, beside.map(|(path, _)| path));
+        if loaded == Some(&print) {
             if self.refused.take().is_some() {
-                tracing::info!(target: "tower_sekuire", version = policy.version(), hash = %print.policy, "the policy file says again what is in force");
-                self.live.is_of(print.policy);
+                tracing::info!(target: "tower_sekuire", version = self.live.current().version(), hash = %print.policy, "the policy file says again what was loaded last");
+                self.live.recovered();
             }
             return;
         }
@@ -301,7 +304,7 @@ impl Watched {
     }
 }
 
-/// The policy that `text` is, with what was read for it. What changed meanwhile is taken for not read, so that the next
+/// The policy that `text` is, with what was read for it: of what changed meanwhile the earlier state, so that the next
 /// look reads it again.
 fn read_whole(
     loader: &PolicyLoader,
@@ -310,16 +313,11 @@ fn read_whole(
 ) -> Result<(Policy, Print), PolicyError> {
     let policy = loader.clone().read_from(path, text)?;
     if policy.beside().is_empty() {
-        return Ok((policy, Print::of(text, &[])));
+        return Ok((policy, Print::of(text, [])));
     }
     // Only now is it known which files there are.
-    let before = Print::of(text, policy.beside());
+    let print = Print::of(text, policy.beside());
     let policy = loader.clone().read_from(path, text)?;
-    let after = Print::of(text, policy.beside());
-    let print = match before == after {
-        true => after,
-        false => Print::of(text, &[]),
-    };
     Ok((policy, print))
 }
 
@@ -365,11 +363,14 @@ fn wait_until_settled(orders: &Receiver<Order>) -> Option<SyncSender<Result<u64,
 }
 
 impl Print {
-    fn of(policy: &str, beside: &[PathBuf]) -> Self {
-        let read = |path: &PathBuf| policy::read(path).ok().map(|text| hash(&text));
+    fn of<'p>(policy: &str, beside: impl IntoIterator<Item = &'p PathBuf>) -> Self {
+        let read = |path: &PathBuf| {
+            let text = policy::read(path).ok();
+            (path.clone(), text.map(|text| hash(&text)))
+        };
         Self {
             policy: hash(policy),
-            beside: beside.iter().map(read).collect(),
+            beside: beside.into_iter().map(read).collect(),
         }
     }
 }

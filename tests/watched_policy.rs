@@ -335,3 +335,24 @@ fn counters_survive_and_the_thread_ends_with_its_watch() {
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(live.status().version(), 2);
 }
+
+#[test]
+fn what_somebody_else_put_in_force_stays_until_the_file_says_something_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // With files beside it, which the policy that takes its place doesn't have.
+    let named =
+        "identity: { model: gpt-4o, system_prompt_path: prompt.md, tools_path: tools.json }\n";
+    write(&at("sekuire.yml"), &format!("{named}{}", text(0)));
+    write(&at("prompt.md"), "hello");
+    write(&at("tools.json"), "[]");
+    let (live, _watch) = watched(&at("sekuire.yml"));
+    live.replace(Policy::from_yaml("models: { allowed_models: [] }").unwrap());
+    assert_eq!(live.status().version(), 2);
+    // A notice, and time to look.
+    write(&at("unrelated"), "");
+    std::thread::sleep(Duration::from_millis(600));
+    write(&at("sekuire.yml"), &format!("{named}{}", text(1)));
+    wait_for("the file's next state", || live.status().version() > 2);
+    assert_eq!(live.status().version(), 3);
+}
