@@ -736,19 +736,47 @@ const BYTES: &[Row<&[u8]>] = &[
         "two byte order marks",
         b"\xef\xbb\xbf\xef\xbb\xbfmodels: {blocked_models: [a]}\n",
         Refused(
-            "sekuire.yml:1:2: \"\\u{feff}models\": unknown key\n  help: did you mean `models`?",
+            "sekuire.yml:1:2: has a byte order mark that doesn't begin the file\n  help: remove it: at a line's beginning some readers leave it out and others take it for text",
         ),
     ),
     (
         "a byte order mark inside a key",
         b"mod\xef\xbb\xbfels: {blocked_models: [a]}\n",
         Refused(
-            "sekuire.yml:1:1: \"mod\\u{feff}els\": unknown key\n  help: did you mean `models`?",
+            "sekuire.yml:1:4: has a byte order mark that doesn't begin the file\n  help: remove it: at a line's beginning some readers leave it out and others take it for text",
         ),
     ),
     (
         "a byte order mark inside an entry",
         b"models: {blocked_models: [\"a\xef\xbb\xbf\"]}\n",
+        Refused(
+            "sekuire.yml:1:29: has a byte order mark that doesn't begin the file\n  help: remove it: at a line's beginning some readers leave it out and others take it for text",
+        ),
+    ),
+    (
+        "a byte order mark before what is a comment to some readers",
+        b"models: {blocked_models: [a,\n\xef\xbb\xbf# , o3\n]}\n",
+        Refused(
+            "sekuire.yml:2:1: has a byte order mark that doesn't begin the file\n  help: remove it: at a line's beginning some readers leave it out and others take it for text",
+        ),
+    ),
+    (
+        "a byte order mark at a line's beginning",
+        b"models: {allowed_models: [gpt-4o-mini,\n\xef\xbb\xbfo3]}\n",
+        Refused(
+            "sekuire.yml:2:1: has a byte order mark that doesn't begin the file\n  help: remove it: at a line's beginning some readers leave it out and others take it for text",
+        ),
+    ),
+    (
+        "a byte order mark before a tag",
+        b"models: {blocked_models: [\n\xef\xbb\xbf!!binary Z3B0LTRv ]}\n",
+        Refused(
+            "sekuire.yml:2:1: has a byte order mark that doesn't begin the file\n  help: remove it: at a line's beginning some readers leave it out and others take it for text",
+        ),
+    ),
+    (
+        "a byte order mark as an escape",
+        b"models: {blocked_models: [\"a\\uFEFF\"]}\n",
         Refused(
             "sekuire.yml:1:27: models.blocked_models[0]: has a character that can't be seen: `a\\u{feff}`\n  help: remove control and direction characters",
         ),
@@ -1423,7 +1451,7 @@ const TYPES: &[Row<&str>] = &[
         "null by its tag",
         "models: {allowed_models: !!null \"\"}\n",
         Refused(
-            "sekuire.yml:1:26: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+            "sekuire.yml:1:26: not readable as YAML: models.allowed_models: invalid value: string \"\", expected null",
         ),
     ),
     (
@@ -1451,37 +1479,43 @@ const TYPES: &[Row<&str>] = &[
         "a local tag on a list",
         "models: {allowed_models: !only [a]}\n",
         Refused(
-            "sekuire.yml:1:26: models.allowed_models: must be a list, not a value tagged `!only`\n  help: remove the tag",
+            "sekuire.yml:1:26: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (
         "a local tag on an entry",
         "models: {allowed_models: [!exact gpt-4o]}\n",
         Refused(
-            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not a value tagged `!exact`",
+            "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (
         "a local tag on a mapping",
         "models: !replace {allowed_models: [a]}\n",
-        Refused("sekuire.yml:1:9: models: must be a mapping, not a value tagged `!replace`"),
+        Refused(
+            "sekuire.yml:1:9: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
     ),
     (
         "a local tag on the document",
         "!policy\nmodels: {}\n",
-        Refused("sekuire.yml:1:1: must be a mapping, not a value tagged `!policy`"),
+        Refused(
+            "sekuire.yml:1:1: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
     ),
     (
         "a local tag on a key",
         "!x models: {allowed_models: [a]}\n",
         Refused(
-            "sekuire.yml:1:1: has a key that is a value tagged `!x`\n  help: write keys as text; quote one that reads as a number",
+            "sekuire.yml:1:1: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (
         "a tag that includes a file",
         "models: !include models.yml\n",
-        Refused("sekuire.yml:1:9: models: must be a mapping, not a value tagged `!include`"),
+        Refused(
+            "sekuire.yml:1:9: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
     ),
     (
         "a tag that builds an object",
@@ -1494,13 +1528,15 @@ const TYPES: &[Row<&str>] = &[
         "the tag that says nothing",
         "models: {allowed_models: [! 4]}\n",
         Refused(
-            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not a value tagged `!!`",
+            "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (
         "a local tag where nothing is enforced",
         "models: {}\nserver: {a: [!t b]}\n",
-        Refused("sekuire.yml:2:14: server.a[0]: is a value tagged `!t`\n  help: remove the tag"),
+        Refused(
+            "sekuire.yml:2:14: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
     ),
     (
         "a section that is null",
@@ -1661,7 +1697,7 @@ const TYPES: &[Row<&str>] = &[
         "a tag behind an anchor",
         "models: {allowed_models: [&a !!binary Z3B0LTRv]}\n",
         Refused(
-            "sekuire.yml:1:30: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+            "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (
@@ -1676,6 +1712,62 @@ const TYPES: &[Row<&str>] = &[
         "models: {allowed_models: [!<tag:yaml.org,2002:binary> Z3B0LTRv]}\n",
         Refused(
             "sekuire.yml:1:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "exclamation marks in double quotes",
+        "description: \"Attention: !!! production\"\nmodels: {blocked_models: [a]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: description: describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "exclamation marks in single quotes",
+        "description: 'Hi, !! and - !! there'\nmodels: {blocked_models: [a]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: description: describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "exclamation marks that begin a line of a literal text",
+        "description: |\n  !!! IMPORTANT !!!\nmodels: {blocked_models: [a]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: description: describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "exclamation marks that begin a line of a folded text",
+        "description: >-\n  Rules:\n  !! all\nmodels: {blocked_models: [a]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: description: describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "exclamation marks that begin a text's second line",
+        "description: hello\n  !!world\nmodels: {blocked_models: [a]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: description: describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "exclamation marks in a comment behind a value",
+        "description: a # NOTE: !!! reviewed, - !! keep\nmodels: {blocked_models: [a]}\n",
+        Means(
+            "models, blocked [\"a\"]\nnot enforced: 1:1: description: describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "a tag between texts that hold as many marks",
+        "description: \"!\\x21 a\"\nmodels: {blocked_models: [\"!\\x21b\", !!str c]}\n",
+        Refused(
+            "sekuire.yml:2:37: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
+        ),
+    ),
+    (
+        "a tag whose value holds another character of a user's own",
+        "description: \u{e000}\nmodels: {blocked_models: [!!str \u{e000}]}\n",
+        Refused(
+            "sekuire.yml:2:27: tags are not supported\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (

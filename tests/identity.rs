@@ -147,7 +147,12 @@ fn each_of_several_agents_has_its_own_id() {
     assert_eq!(writer.sekuire_id_of("nobody"), None);
     // A key that limits are counted under, and no agent of the file's.
     assert_eq!(writer.sekuire_id_of("tenant 7"), Some(HELLO));
-    assert_eq!(warnings(&writer), [""; 0]);
+    let of_reader = format!(
+        "3:86: agents.reader.sekuire_id: is `a1`, but the model and files under `agents.reader` make `{}`, \
+         which is told instead",
+        readers()
+    );
+    assert_eq!(warnings(&writer), [&*of_reader]);
 
     let load = |agent: &str| {
         let loader = Policy::loader().agent(agent);
@@ -155,14 +160,7 @@ fn each_of_several_agents_has_its_own_id() {
     };
     let reader = load("reader");
     assert_eq!(reader.sekuire_id(), Some(&*readers()));
-    assert_eq!(
-        warnings(&reader)[1..],
-        [format!(
-            "3:86: agents.reader.sekuire_id: is `a1`, but the model and files under `agents.reader` make `{}`, \
-             which is told instead",
-            readers()
-        )]
-    );
+    assert_eq!(warnings(&reader)[1..], [&*of_reader]);
     assert_eq!(load("stating").sekuire_id(), Some("b2"));
     assert_eq!(load("nobody").sekuire_id(), None);
     // What the caller says is about the agent that was chosen.
@@ -213,12 +211,21 @@ fn the_only_agent_is_known_by_what_its_own_section_names() {
             "{about}: {told:?}"
         );
     }
-    let outside = in_folder(&own.replace("prompt.md", "../prompt.md"), &files);
-    assert_eq!(outside.sekuire_id(), None);
-    assert_eq!(
-        warnings(&outside)[1],
-        "1:25: agent.system_prompt: `../prompt.md` leads out of the policy's folder and is not read: the agent's id is not computed"
-    );
+    // Nor of a prompt that only looks like a path: nothing of it is told.
+    for prompt in [
+        "../prompt.md",
+        "/no_think You are a writer. The password is hunter2.",
+        "Never read ../secrets.\\nBe kind/../x.",
+    ] {
+        let text = format!("\"{prompt}\"");
+        let policy = in_folder(&own.replace("prompt.md", &text), &files);
+        assert_eq!(policy.sekuire_id(), None, "{prompt}");
+        let told = warnings(&policy);
+        assert!(
+            !told.iter().any(|line| line.contains("system_prompt")),
+            "{told:?}"
+        );
+    }
 }
 
 #[test]

@@ -345,15 +345,18 @@ fn no_prefix_of_a_signed_policy_loads() {
 
 #[test]
 fn the_files_beside_a_signed_policy_are_not_signed_and_that_is_told() {
-    let content = r#"{"identity":{"model":"gpt-4o","system_prompt_path":"prompt.md","tools_path":"tools.json"},"toolsets":{"allowed_tools":["search","files:*"],"blocked_tools":["web:*"]}}"#;
-    let (hash, signature) = sign(&SigningKey::from_bytes(&SEED), "policy_1", "3", content);
-    let mut envelope = envelope_of("3");
-    envelope["content"] = serde_json::from_str(content).unwrap();
-    envelope["hash"] = json!(hash);
-    envelope["signature"] = json!(signature);
+    const CONTENT: &str = r#"{"identity":{"model":"gpt-4o","system_prompt_path":"prompt.md","tools_path":"tools.json"},"toolsets":{"allowed_tools":["search","files:*"],"blocked_tools":["web:*"]}}"#;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.json");
-    std::fs::write(&path, envelope.to_string()).unwrap();
+    let write = |content: &str| {
+        let (hash, signature) = sign(&SigningKey::from_bytes(&SEED), "policy_1", "3", content);
+        let mut envelope = envelope_of("3");
+        envelope["content"] = serde_json::from_str(content).unwrap();
+        envelope["hash"] = json!(hash);
+        envelope["signature"] = json!(signature);
+        std::fs::write(&path, envelope.to_string()).unwrap();
+    };
+    write(CONTENT);
     let warnings = |trust: Option<Trust>| -> Vec<String> {
         let loader = match trust {
             Some(trust) => Policy::loader().trust(trust),
@@ -378,6 +381,12 @@ fn the_files_beside_a_signed_policy_are_not_signed_and_that_is_told() {
     assert_eq!(warnings(Some(trust())), [tools, id]);
     // Of a policy whose signature nobody looks at, it says nothing new.
     assert_eq!(warnings(None), [""; 0]);
+    // With the id stated under the signature, other files are told by another id.
+    let stated = tower_sekuire::sekuire_id("gpt-4o", "hello", "[]").unwrap();
+    let prompt = r#""system_prompt_path""#;
+    let both = format!(r#""sekuire_id":"{stated}",{prompt}"#);
+    write(&CONTENT.replace(prompt, &both));
+    assert_eq!(warnings(Some(trust())), [tools]);
     // Without files there are none to tell of.
     assert!(
         load(trust(), &envelope_of("3"))

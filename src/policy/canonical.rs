@@ -56,7 +56,6 @@ fn write(node: &Node, out: &mut String) -> Result<(), &'static str> {
             }
             out.push('}');
         }
-        Value::Tagged(_) => return Err("has a local tag"),
     }
     Ok(())
 }

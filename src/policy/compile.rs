@@ -248,7 +248,10 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     #[cfg(feature = "signed")]
     let mut others: Vec<_> = found_agents
         .iter()
-        .filter_map(|agent| Some((agent.name.clone(), agent.made_of.clone()?)))
+        .filter_map(|agent| {
+            let made_of = agent.made_of.clone()?.stated(agent.sekuire_id.clone());
+            Some((agent.name.clone(), made_of))
+        })
         .collect();
     let agent = agents::choose(reader, agent_section.as_ref(), found_agents, lists, wanted)?;
     let NameSections { models, tools } = agent.lists;

@@ -1,7 +1,6 @@
 //! File text to a bounded tree of values, for YAML and JSON alike.
 //!
-//! The tree keeps everything that was written, duplicate keys and tags
-//! included, so that what reads it can refuse them all at once. Every value and
+//! The tree keeps everything that was written, duplicate keys included, so that what reads it can refuse them all at once. Every value and
 //! every key has a number, given in reading order: a second reading that stops
 //! at that number is how an error finds its line and column. Both readings must
 //! therefore visit the same nodes in the same order.
@@ -12,7 +11,7 @@ use std::sync::LazyLock;
 
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    Visitor,
 };
 
 use super::error::{Draft, shown};
@@ -44,8 +43,6 @@ pub(super) enum Value {
     List(Vec<Node>),
     /// Entries in the order written; keys may repeat and may be of any type.
     Map(Vec<(Node, Node)>),
-    /// A value under a local tag. Its contents are not kept.
-    Tagged(String),
 }
 
 impl Node {
@@ -60,7 +57,6 @@ impl Node {
             Value::Text(_) => "text".to_owned(),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
-            Value::Tagged(tag) => format!("a value tagged `!{}`", shown(tag)),
         }
     }
 
@@ -83,9 +79,87 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, Draft> {
     }
     let reading = Reading::new(format, None);
     match read(text, &reading) {
+        Ok(node) if format == Format::Yaml => refuse_tags(text, &node).map(|()| node),
         Ok(node) => Ok(node),
         Err(failure) => Err(reading.explain(text, &failure)),
     }
+}
+
+fn tags() -> Draft {
+    Draft::new("", "tags are not supported")
+        .help("remove the tag; quote a value that is meant as text")
+}
+
+/// Refuses a tag that the parser took note of and left out: it makes another value of what it stands before, to a reader
+/// that decodes it or builds something of it.
+///
+/// Whether a `!` begins a tag or is part of a text or comment depends on all that comes before it, so the parser is asked
+/// a second time, with another character in each one's place. Texts come back the same but for that character; what was a
+/// tag comes back as part of a text, or not at all.
+fn refuse_tags(text: &str, root: &Node) -> Result<(), Draft> {
+    if !text.contains('!') {
+        return Ok(());
+    }
+    let Some(mark) = ('\u{e000}'..='\u{f8ff}').find(|mark| !text.contains(*mark)) else {
+        return Err(tags());
+    };
+    let marked = text.replace('!', mark.encode_utf8(&mut [0; 4]));
+    let at = match read(&marked, &Reading::new(Format::Yaml, None)) {
+        Ok(other) => match first_difference(root, &other, mark) {
+            None => return Ok(()),
+            Some(id) => locate(&marked, Format::Yaml, id),
+        },
+        // Without the tag's meaning, what follows it doesn't fit.
+        Err(failure) => failure.at.and_then(|at| last_mark(text, at)),
+    };
+    Err(match at {
+        Some(at) => tags().located(at),
+        None => tags(),
+    })
+}
+
+/// Where the last `!`, or run of them, before a place begins.
+fn last_mark(text: &str, (line, column): (usize, usize)) -> Option<(usize, usize)> {
+    let lines = text.split_inclusive('\n');
+    let start: usize = lines.take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = text.get(start..)?;
+    let inside = rest.char_indices().nth(column.saturating_sub(1));
+    let end = start + inside.map_or(rest.len(), |(at, _)| at);
+    let last = text.get(..end)?.rfind('!')?;
+    let first = text.get(..last)?.trim_end_matches('!').len();
+    Some(line_and_column(text, first))
+}
+
+/// The first node of `one` that isn't the same in `other`, where a mark stands for each `!`.
+fn first_difference(one: &Node, other: &Node, mark: char) -> Option<u32> {
+    let same = match (&one.value, &other.value) {
+        (Value::Text(one), Value::Text(other)) => other.replace(mark, "!") == *one,
+        (Value::List(one), Value::List(other)) => {
+            let mut items = one.iter().zip(other);
+            let inside = items.find_map(|(one, other)| first_difference(one, other, mark));
+            if inside.is_some() {
+                return inside;
+            }
+            one.len() == other.len()
+        }
+        (Value::Map(one), Value::Map(other)) => {
+            let mut entries = one.iter().zip(other);
+            let inside = entries.find_map(|(one, other)| {
+                first_difference(&one.0, &other.0, mark)
+                    .or_else(|| first_difference(&one.1, &other.1, mark))
+            });
+            if inside.is_some() {
+                return inside;
+            }
+            one.len() == other.len()
+        }
+        (Value::Null, Value::Null) => true,
+        (Value::Bool(one), Value::Bool(other)) => one == other,
+        (Value::Integer(one), Value::Integer(other)) => one == other,
+        (Value::Float(one), Value::Float(other)) => one == other,
+        _ => false,
+    };
+    (!same).then_some(one.id)
 }
 
 /// The line and column (from 1, in characters) at which a node begins.
@@ -370,10 +444,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(json_number(self.reading.format, &map).unwrap_or(Value::Map(map)))
     }
 
-    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
-        let (tag, contents) = data.variant::<String>()?;
-        contents.newtype_variant::<IgnoredAny>()?;
-        Ok(Value::Tagged(tag))
+    /// A value under a tag of somebody's own.
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(self.reading.refuse(tags()))
     }
 }
 
@@ -454,11 +527,7 @@ mod tests {
                     nodes(value, found);
                 }
             }
-            Value::Null
-            | Value::Bool(_)
-            | Value::Integer(_)
-            | Value::Float(_)
-            | Value::Tagged(_) => {}
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {}
         }
     }
 

@@ -119,7 +119,10 @@ impl MadeOf {
 
     /// `None` where nothing promised one.
     fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
-        if !self.for_the_id && !self.files(folder).all(|file| file.is_file()) {
+        // A text that is the prompt itself must not be told as a path that can't be read.
+        let names_files =
+            || self.files(folder).count() == 2 && self.files(folder).all(|file| file.is_file());
+        if !self.for_the_id && !names_files() {
             return None;
         }
         let id = || {
@@ -129,6 +132,29 @@ impl MadeOf {
                 .map_err(|error| not_computed(&self.tools, &error))
         };
         Some(id())
+    }
+}
+
+impl MadeOf {
+    /// What to remark where the file states another id than this one.
+    fn differs_from(&self, id: &str) -> Option<Notice> {
+        let (spot, stated) = self.stated.as_ref()?;
+        let (told, section) = (shown(stated), &self.section);
+        let message = format!(
+            "is `{told}`, but the model and files under `{section}` make `{id}`, which is told instead"
+        );
+        (stated != id).then(|| spot.notice(message))
+    }
+
+    /// What to remark if the policy is signed: nothing that is signed says what the files make.
+    fn is_open(&self) -> Option<Notice> {
+        let ((spot, prompt), (_, tools)) = (&self.prompt, &self.tools);
+        let (prompt, tools) = (shown(prompt), shown(tools));
+        let message = format!(
+            "`{prompt}` and `{tools}` are not signed, and whoever changes them changes the agent's id: \
+             state it as `sekuire_id`, so that another one is remarked on"
+        );
+        self.stated.is_none().then(|| spot.notice(message))
     }
 }
 
@@ -160,6 +186,8 @@ impl Rules {
                 .or_insert_with(|| hash_of_tools(&text(&made_of.tools)?).ok());
             if let (Some(prompt), Some(tools)) = (prompt, tools) {
                 let id = id_of(&made_of.model, prompt, tools);
+                self.inner.warnings.extend(made_of.differs_from(&id));
+                self.unsigned_id = self.unsigned_id.take().or_else(|| made_of.is_open());
                 self.inner.other_ids.insert(agent.clone(), Some(id));
             }
         }
@@ -168,22 +196,8 @@ impl Rules {
         };
         match made_of.id(folder) {
             Some(Ok(id)) => {
-                if let Some((spot, stated)) = &made_of.stated
-                    && *stated != id
-                {
-                    let (stated, section) = (shown(stated), &made_of.section);
-                    let message = format!(
-                        "is `{stated}`, but the model and files under `{section}` make `{id}`, which is told instead"
-                    );
-                    self.inner.warnings.push(spot.notice(message));
-                }
-                let ((spot, prompt), (_, tools)) = (&made_of.prompt, &made_of.tools);
-                let (prompt, tools) = (shown(prompt), shown(tools));
-                let message = format!(
-                    "`{prompt}` and `{tools}` are not signed, and whoever changes them changes the agent's id: \
-                     state it as `sekuire_id`, so that another one is remarked on"
-                );
-                self.unsigned_id = Some(spot.notice(message));
+                self.inner.warnings.extend(made_of.differs_from(&id));
+                self.unsigned_id = made_of.is_open().or(self.unsigned_id.take());
                 self.inner.sekuire_id = Some(id);
             }
             Some(Err(notice)) => self.inner.warnings.push(notice),

@@ -172,11 +172,7 @@ impl Reader {
             Value::Null | Value::Bool(false) => false,
             Value::List(list) => !list.is_empty(),
             Value::Map(map) => !map.is_empty(),
-            Value::Bool(true)
-            | Value::Integer(_)
-            | Value::Float(_)
-            | Value::Text(_)
-            | Value::Tagged(_) => true,
+            Value::Bool(true) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => true,
         };
         if !asks {
             return;
@@ -249,7 +245,6 @@ impl Reader {
                 "write it as a list, as in `[one, two]`"
             }
             Value::Map(_) => "begin each entry with `- `",
-            Value::Tagged(_) => "remove the tag",
         };
         let message = format!("must be a list, not {}", field.node.described());
         self.problem(field, message, help);
@@ -299,7 +294,7 @@ impl Reader {
                 format!("must be a whole number, not {}", field.node.described()),
                 "write digits only, without point or exponent",
             ),
-            Value::Bool(_) | Value::List(_) | Value::Map(_) | Value::Tagged(_) => (
+            Value::Bool(_) | Value::List(_) | Value::Map(_) => (
                 format!("must be a whole number, not {}", field.node.described()),
                 "",
             ),
@@ -399,10 +394,6 @@ impl Reader {
                 for (index, node) in items.iter().enumerate() {
                     self.free(&field.item(index, node));
                 }
-            }
-            Value::Tagged(_) => {
-                let message = format!("is {}", field.node.described());
-                self.problem(field, message, "remove the tag");
             }
             Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
             }

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use super::document::{MAX_NODES, line_and_column, too_many};
 use super::error::{Draft, shown};
 
+/// May begin a file, and says nothing then.
+const MARK: char = '\u{feff}';
+
 /// Refuses what the YAML parser would read at a cost out of proportion to the
 /// file, or differently from other parsers.
 pub(super) fn scan(text: &str) -> Result<(), Draft> {
@@ -25,6 +28,16 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
             .help("end lines with a line feed; write the character as an escape where it is meant")
             .located(line_and_column(text, at)));
     }
+    let begin = if text.starts_with(MARK) {
+        MARK.len_utf8()
+    } else {
+        0
+    };
+    if let Some(at) = text.get(begin..).and_then(|rest| rest.find(MARK)) {
+        return Err(Draft::new("", "has a byte order mark that doesn't begin the file")
+            .help("remove it: at a line's beginning some readers leave it out and others take it for text")
+            .located(line_and_column(text, begin + at)));
+    }
     // Everything that YAML doesn't let a file hold, in whichever way it is meant.
     let control = text.char_indices().find(|(_, char)| match char {
         '\t' | '\n' | '\r' => false,
@@ -39,8 +52,6 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
     let mut separators = 0_usize;
     let mut anchors = HashSet::new();
     let mut aliases = Vec::new();
-    let mut line = Line::default();
-    let begin = text.len() - text.trim_start_matches('\u{feff}').len();
     for (at, &byte) in bytes.iter().enumerate().skip(begin) {
         let previous = at.checked_sub(1).and_then(|at| bytes.get(at)).copied();
         let rest = bytes.get(at + 1..).unwrap_or_default();
@@ -74,15 +85,8 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
                     .help("remove the `%TAG` line")
                     .located(line_and_column(text, at)));
             }
-            // A tag can make another value of what it stands before: a reader may decode it, or build something of it.
-            b'!' if matches!(rest.first(), Some(b'!' | b'<')) && line.may_begin_a_node() => {
-                return Err(Draft::new("", "tags are not supported")
-                    .help("remove the tag; quote a value that is meant as text")
-                    .located(line_and_column(text, at)));
-            }
             _ => {}
         }
-        line.goes_on(byte);
     }
     if separators > MAX_NODES {
         return Err(too_many());
@@ -96,42 +100,4 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
             .located(line_and_column(text, at)));
     }
     Ok(())
-}
-
-/// What was seen of a line so far, as far as it tells whether a node may begin next.
-#[derive(Default)]
-struct Line {
-    begun: bool,
-    is_comment: bool,
-    /// Of the word before.
-    first: u8,
-    last: u8,
-    /// The next byte begins a word.
-    parted: bool,
-}
-
-impl Line {
-    fn goes_on(&mut self, byte: u8) {
-        match byte {
-            b'\n' => *self = Self::default(),
-            b' ' | b'\t' | b'\r' => self.parted = true,
-            _ => {
-                self.is_comment |= !self.begun && byte == b'#';
-                if !self.begun || self.parted || matches!(self.last, b',' | b'[' | b'{') {
-                    self.first = byte;
-                }
-                self.last = byte;
-                self.begun = true;
-                self.parted = false;
-            }
-        }
-    }
-
-    /// At a line's beginning, after an indicator, and after an anchor. Says so in the middle of quoted text as well, where
-    /// it can't be told apart without reading all that comes before.
-    fn may_begin_a_node(&self) -> bool {
-        let after_anchor = self.parted && self.first == b'&';
-        let after_indicator = matches!(self.last, b'-' | b'?' | b':' | b',' | b'[' | b'{');
-        !self.begun || (!self.is_comment && (after_anchor || after_indicator))
-    }
 }
