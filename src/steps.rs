@@ -4,7 +4,7 @@
 //! (and [`resume`], where a store counts), send, [`receive`], collect the answer, [`Receipt::judge`].
 
 use bytes::Bytes;
-use http::{Response, request, response};
+use http::{Response, header, request, response};
 
 use crate::body::ResponseBody;
 use crate::body::collect::{Collected, Uncollected};
@@ -124,7 +124,10 @@ pub(crate) fn receive<R>(
     let body = if exchange.blocks() {
         match kind {
             Some(Answer::Stream) => ResponseBody::stream(body, exchange),
-            Some(Answer::Data) => ResponseBody::data(body, exchange),
+            Some(Answer::Data) => {
+                let length = announced(&head);
+                ResponseBody::data(body, exchange, length)
+            }
             Some(kind) => {
                 let collected = exchange.collects_answer();
                 let receipt = Receipt {
@@ -139,9 +142,16 @@ pub(crate) fn receive<R>(
             None => ResponseBody::whole(Bytes::new(), None),
         }
     } else {
-        ResponseBody::observed(body, exchange, kind)
+        let length = announced(&head);
+        ResponseBody::observed(body, exchange, kind, length)
     };
     Ok(Received::Release(Response::from_parts(head, body)))
+}
+
+/// The length that an answer's head promises, in bytes.
+fn announced(head: &response::Parts) -> Option<u64> {
+    let length = head.headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 impl Receipt {

@@ -7,11 +7,12 @@ mod support;
 use std::time::Duration;
 
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use support::{
-    ASK, Outcome, ScriptBody, Stand, Step, Upstream, answer, chat, cut, request, request_to,
+    ASK, Outcome, ScriptBody, Stand, Step, Upstream, answer, chat, cut, request, request_to, run,
 };
+use tower::ServiceExt;
 use tower_sekuire::{
     End, LimitUsage, ManualClock, Mode, Phase, Policy, PolicyEnforcer, PolicyViolation, RateLimit,
     Respond, Rule, Seen, Verdict,
@@ -776,5 +777,47 @@ fn every_decision_tells_the_id_that_sekuire_gave_the_agent() {
                 .all(|decision| decision.debug.contains(told)),
             "{id}"
         );
+    }
+}
+
+#[test]
+fn whoever_reads_no_further_than_the_announced_length_has_the_whole_answer() {
+    let body = json!({
+        "id": "c", "object": "chat.completion", "model": "gpt-4o",
+        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": null,
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "evil", "arguments": "{}"}}]}}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 200, "total_tokens": 300},
+    })
+    .to_string();
+    for mode in [Mode::Warn, Mode::Audit] {
+        // As hyper's client bodies know their own end, and as a body that was mapped may not.
+        for knows in [true, false] {
+            let (whole, length) = (body.clone(), body.len());
+            let upstream = Upstream::new(move || {
+                let (first, rest) = whole.split_at(100);
+                let steps = [first, rest].map(|part| Step::data(part.to_owned()));
+                let script = ScriptBody::new(steps);
+                let script = if knows { script.exact() } else { script };
+                let mut answer = answer(200, "application/json", script);
+                answer.headers_mut().insert("content-length", length.into());
+                Ok(answer)
+            });
+            let stand = in_mode(mode);
+            let question = request(r#"{"model":"gpt-4o","messages":[]}"#);
+            let answer = run(stand.around(upstream).oneshot(question)).unwrap();
+            let mut answer = answer.into_body();
+            // A server stops so, once it has written as much as the head says.
+            let mut left = length;
+            while left > 0 {
+                let frame = run(answer.frame()).unwrap().unwrap();
+                left -= frame.into_data().unwrap().len();
+            }
+            drop(answer);
+            let told = stand.told();
+            let end = told.last().unwrap();
+            assert_eq!(end.rule, Some(Rule::ToolBlocked), "{mode:?} {told:?}");
+            assert_eq!(end.end, Some(End::Complete));
+            assert_eq!((end.tokens, end.estimated), (Some(300), false));
+        }
     }
 }

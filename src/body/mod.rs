@@ -82,6 +82,10 @@ enum Last {
 struct Observed {
     exchange: Box<Exchange>,
     reading: Reading,
+    /// Bytes of the length that the head announced which are still to come.
+    left: Option<u64>,
+    /// Its end was judged.
+    ended: bool,
 }
 
 enum Reading {
@@ -125,12 +129,17 @@ impl<B> ResponseBody<B> {
     }
 
     /// Sound or pictures, which hold nothing to judge: only their end matters.
-    pub(crate) fn data(inner: B, exchange: Box<Exchange>) -> Self {
-        Self::observed(inner, exchange, Some(Answer::Data))
+    pub(crate) fn data(inner: B, exchange: Box<Exchange>, length: Option<u64>) -> Self {
+        Self::observed(inner, exchange, Some(Answer::Data), length)
     }
 
-    /// `answer` is `None` when the answer can't be read.
-    pub(crate) fn observed(inner: B, exchange: Box<Exchange>, answer: Option<Answer>) -> Self {
+    /// `answer` is `None` when the answer can't be read, `length` the one that its head announces.
+    pub(crate) fn observed(
+        inner: B,
+        exchange: Box<Exchange>,
+        answer: Option<Answer>,
+        length: Option<u64>,
+    ) -> Self {
         let reading = match answer {
             Some(Answer::Stream) => Reading::Stream(Box::new(gate(&exchange))),
             Some(Answer::Data) | None => Reading::Nothing,
@@ -141,7 +150,12 @@ impl<B> ResponseBody<B> {
         };
         Self {
             inner: Some(inner),
-            state: State::Observed(Box::new(Observed { exchange, reading })),
+            state: State::Observed(Box::new(Observed {
+                exchange,
+                reading,
+                left: length,
+                ended: false,
+            })),
             leash: None,
         }
     }
@@ -344,16 +358,26 @@ where
                     return Poll::Ready(None);
                 };
                 let frame = ready!(inner.poll_frame(cx));
+                let mut is_last = !matches!(frame, Some(Ok(_)));
                 match &frame {
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {
                             observed.see(data);
                         }
+                        // Whoever has as much as was announced may ask no further.
+                        is_last = this
+                            .inner
+                            .as_ref()
+                            .as_pin_ref()
+                            .is_none_or(|inner| inner.is_end_stream());
+                        if is_last || observed.left == Some(0) {
+                            observed.end();
+                        }
                     }
                     Some(Err(_)) => observed.exchange.broken(),
                     None => observed.end(),
                 }
-                if !matches!(frame, Some(Ok(_))) {
+                if is_last {
                     this.inner.set(None);
                     *this.state = State::Ended;
                 }
@@ -426,6 +450,12 @@ impl Stream {
 impl Observed {
     /// In these modes nothing refuses: results that would be violations were noted by the exchange.
     fn see(&mut self, data: &Bytes) {
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+        if self.ended {
+            return;
+        }
         match &mut self.reading {
             Reading::Stream(gate) => {
                 let _ = gate.push(data.clone(), &mut self.exchange);
@@ -450,6 +480,9 @@ impl Observed {
     }
 
     fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         let _ = match &mut self.reading {
             Reading::Stream(gate) => gate.finish(&mut self.exchange),
             Reading::Document { kind, collected } => self.exchange.document(*kind, collected),
