@@ -151,8 +151,8 @@
 //!
 //! A governed request is held whole while it is judged (32 MiB at most, [`SekuireLayer::request_cap`]; a form 64 MiB,
 //! [`SekuireLayer::form_cap`]), and so is a JSON answer ([`SekuireLayer::answer_cap`]). Of a stream at most one event
-//! is held ([`SekuireLayer::event_cap`]). A body that need not be read is passed on as it came. A thread keeps the last
-//! few lists of tools that it read (128 KiB at most, none with MCP servers), which agents send again with every request.
+//! is held ([`SekuireLayer::event_cap`]). A body that need not be read is passed on as it came. A thread keeps a few
+//! lists of functions that it read (256 KiB at most), which agents send again with every request.
 //! `docs/performance.md` in the repository tells what an event, a request and an answer cost beside a client without the
 //! layer and beside parsers, and how to measure it.
 //!

@@ -821,3 +821,21 @@ fn whoever_reads_no_further_than_the_announced_length_has_the_whole_answer() {
         }
     }
 }
+
+#[test]
+fn limits_that_all_share_are_told_though_no_agent_counts_by_itself() {
+    for limits in [
+        "global: { requests_per_minute: 2 }",
+        "per_model: { gpt-4o: { tokens_per_hour: 1000 } }",
+    ] {
+        let stand = Stand::yaml(&format!("{AGENT}rate_limits: {{ {limits} }}\n"));
+        assert_eq!(stand.layer.usage().len(), 0, "{limits}");
+        let question = request(r#"{"model":"gpt-4o","messages":[]}"#);
+        let outcome = stand.call(&Upstream::json(costing(30)), question);
+        assert!(outcome.error.is_none());
+        let usage = stand.layer.usage();
+        assert_eq!(usage.len(), 1, "{limits}");
+        assert_eq!(&*usage[0].0, "tested");
+        assert!(usage[0].1[0].used() > 0, "{usage:?}");
+    }
+}

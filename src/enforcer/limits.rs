@@ -92,10 +92,18 @@ impl PolicyEnforcer {
     }
 
     /// What each agent that counts something has used of each limit, in the order of their names. Limits that agents
-    /// share are listed for each.
+    /// share are listed for each; of the policy's own agent alone, where none counts by itself.
     #[must_use]
     pub fn usage_by_agent(&self) -> Vec<(Arc<str>, Vec<LimitUsage>)> {
         let agents = self.inner.ledger.agents();
+        if agents.is_empty() {
+            let own = self.usage_of(self.agent());
+            let counts = own.iter().any(|usage| usage.used > 0 || usage.reserved > 0);
+            return counts
+                .then(|| (self.agent().clone(), own))
+                .into_iter()
+                .collect();
+        }
         agents
             .into_iter()
             .map(|agent| {

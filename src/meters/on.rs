@@ -349,3 +349,46 @@ impl Sampler {
 pub(crate) fn lines_dropped(count: u64) {
     metrics::counter!(LINES_DROPPED).increment(count);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new variant doesn't compile here before its place was made.
+    #[test]
+    fn every_label_has_a_place_of_its_own() {
+        let phases = [Phase::Request, Phase::End];
+        let verdicts = [
+            Verdict::Allowed,
+            Verdict::Refused,
+            Verdict::Observed,
+            Verdict::NotInspected,
+        ];
+        let modes = [Mode::Block, Mode::Warn, Mode::Audit];
+        let ends = [End::Complete, End::Violation, End::Error, End::Dropped];
+        for (phase, verdict, mode, end) in [(phases[0], verdicts[0], modes[0], ends[0])] {
+            match phase {
+                Phase::Request | Phase::End => {}
+            }
+            match verdict {
+                Verdict::Allowed | Verdict::Refused | Verdict::Observed | Verdict::NotInspected => {
+                }
+            }
+            match mode {
+                Mode::Block | Mode::Warn | Mode::Audit => {}
+            }
+            match end {
+                End::Complete | End::Violation | End::Error | End::Dropped => {}
+            }
+        }
+        let places = |of: &[usize]| of.iter().copied().eq(0..of.len());
+        assert!(places(&phases.map(|phase| phase as usize)));
+        assert!(places(&verdicts.map(|verdict| verdict as usize)));
+        assert!(places(&modes.map(|mode| mode as usize)));
+        assert!(places(&ends.map(|end| end as usize)));
+        assert_eq!(
+            (PHASES, VERDICTS, MODES, ENDS),
+            (phases.len(), verdicts.len(), modes.len(), ends.len())
+        );
+    }
+}

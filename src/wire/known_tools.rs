@@ -8,8 +8,12 @@
 //! on nothing around it but on how deep it may nest. So the depth must be the same, and every byte is compared: there is
 //! no hash that somebody could make collide.
 //!
-//! What is kept is the caller's data, in the memory of the thread that read it, until other lists take its place.
-//! Definitions of MCP servers, which may bring credentials, are never kept.
+//! What is kept is the caller's data, in the memory of the thread that read it, until other lists take its place. So only
+//! lists of nothing but functions and custom tools are kept, whose documented members hold no credentials. Whatever else a
+//! tool may be, such as an MCP server or a shell that is given secrets, is read each time.
+//!
+//! Once there is no room, only one in a few unknown lists takes the place of a known one: where more agents than lists take
+//! turns on a thread, each would otherwise be forgotten just before it comes again.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,10 +22,12 @@ use std::ops::Range;
 use super::error::Result;
 use super::json::Reader;
 use super::request::RequestFacts;
-use super::tool::Mention;
+use super::tool::{Kind, Mention};
 
 /// How many lists a thread keeps. A few agents may share one.
-const LISTS: usize = 4;
+const LISTS: usize = 8;
+/// One in so many unknown lists is kept when there is no room.
+const KEPT: usize = 8;
 /// A longer list is read each time, in bytes.
 const LONGEST: usize = 32 * 1024;
 /// A shorter one costs no more to read than to know, in bytes.
@@ -39,6 +45,8 @@ struct Known {
 #[derive(Default)]
 struct Lists {
     known: Vec<Known>,
+    /// Unknown lists that found no room.
+    unknown: usize,
     /// The one that makes room for the next.
     oldest: usize,
 }
@@ -101,8 +109,15 @@ impl Lists {
     }
 
     fn keep(&mut self, list: &[u8], depth: usize, tools: &[Mention<Cow<'_, str>>]) {
-        if !(SHORTEST..=LONGEST).contains(&list.len()) || tools.len() > MOST_TOOLS {
+        let functions = tools.iter().all(|tool| tool.kind == Kind::Function);
+        if !functions || tools.len() > MOST_TOOLS || !(SHORTEST..=LONGEST).contains(&list.len()) {
             return;
+        }
+        if self.known.len() >= LISTS {
+            self.unknown = self.unknown.wrapping_add(1);
+            if !self.unknown.is_multiple_of(KEPT) {
+                return;
+            }
         }
         let tools = tools
             .iter()
@@ -159,7 +174,7 @@ mod tests {
         })
     }
 
-    const TOOLS: &str = r#"[{"type":"function","function":{"name":"file_read","parameters":{"type":"object"}}},{"type":"namespace","name":"crm","tools":[{"type":"web_search"}]}]"#;
+    const TOOLS: &str = r#"[{"type":"function","function":{"name":"file_read","parameters":{"type":"object"}}},{"type":"custom","custom":{"name":"calculator"}}]"#;
 
     fn body(tools: &str) -> String {
         format!(r#"{{"model":"o3","tools":{tools},"messages":[]}}"#)
@@ -171,7 +186,7 @@ mod tests {
         assert_eq!(lists_kept(&body), 1);
         let known = read_by(Some(&body), &body);
         assert!(
-            known.contains("file_read") && known.contains("web_search"),
+            known.contains("file_read") && known.contains("calculator"),
             "{known}"
         );
         assert_eq!(known, read_by(None, &body));
@@ -239,6 +254,12 @@ mod tests {
                 r#"[{{"type":"namespace","name":"crm","tools":[{{"type":"function","name":"a","description":"{filler}"}}]}}]"#
             ),
             format!(r#"[{{"name":"no_type","description":"{filler}"}}]"#),
+            format!(
+                r#"[{{"type":"shell","environment":{{"domain_secrets":[{{"name":"KEY","value":"{filler}"}}]}}}}]"#
+            ),
+            format!(
+                r#"[{{"type":"function","function":{{"name":"a","description":"{filler}"}}}},{{"type":"mcp_2","authorization":"{filler}"}}]"#
+            ),
             r#"[{"type":"function","function":{"name":"a"}}]"#.to_owned(),
             format!(
                 r#"[{{"type":"function","function":{{"name":"a","description":"{}"}}}}]"#,
@@ -249,6 +270,36 @@ mod tests {
             assert_eq!(lists_kept(&body), 0, "{tools}");
             assert_eq!(read_by(Some(&body), &body), read_by(None, &body));
         }
+    }
+
+    #[test]
+    fn of_more_lists_than_there_is_room_for_most_stay_known() {
+        std::thread::scope(|threads| {
+            let reader = threads.spawn(|| {
+                let lists: Vec<_> = (0..=super::LISTS)
+                    .map(|number| TOOLS.replace("file_read", &format!("file_{number}")))
+                    .collect();
+                let known = |list: &String| {
+                    super::LISTS_READ.with_borrow(|known| {
+                        known
+                            .known
+                            .iter()
+                            .any(|known| *known.list == *list.as_bytes())
+                    })
+                };
+                let mut hits = 0;
+                for turn in 0..20 {
+                    for list in &lists {
+                        hits += usize::from(turn >= 10 && known(list));
+                        let body = body(list);
+                        read(body.as_bytes(), fields::RUN, &mut Scratch::default()).unwrap();
+                    }
+                }
+                (hits, 10 * lists.len())
+            });
+            let (hits, of) = reader.join().unwrap();
+            assert!(hits * 4 > of * 3, "{hits} of {of}");
+        });
     }
 
     #[test]
