@@ -354,9 +354,25 @@ pub(crate) fn lines_dropped(count: u64) {
 mod tests {
     use super::*;
 
-    /// A new variant doesn't compile here before its place was made.
+    /// A new variant doesn't compile here: it needs a place, and a line below.
+    const fn is_listed(phase: Phase, verdict: Verdict, mode: Mode, end: End) {
+        match phase {
+            Phase::Request | Phase::End => {}
+        }
+        match verdict {
+            Verdict::Allowed | Verdict::Refused | Verdict::Observed | Verdict::NotInspected => {}
+        }
+        match mode {
+            Mode::Block | Mode::Warn | Mode::Audit => {}
+        }
+        match end {
+            End::Complete | End::Violation | End::Error | End::Dropped => {}
+        }
+    }
+
     #[test]
     fn every_label_has_a_place_of_its_own() {
+        is_listed(Phase::End, Verdict::Allowed, Mode::Block, End::Complete);
         let phases = [Phase::Request, Phase::End];
         let verdicts = [
             Verdict::Allowed,
@@ -366,21 +382,6 @@ mod tests {
         ];
         let modes = [Mode::Block, Mode::Warn, Mode::Audit];
         let ends = [End::Complete, End::Violation, End::Error, End::Dropped];
-        for (phase, verdict, mode, end) in [(phases[0], verdicts[0], modes[0], ends[0])] {
-            match phase {
-                Phase::Request | Phase::End => {}
-            }
-            match verdict {
-                Verdict::Allowed | Verdict::Refused | Verdict::Observed | Verdict::NotInspected => {
-                }
-            }
-            match mode {
-                Mode::Block | Mode::Warn | Mode::Audit => {}
-            }
-            match end {
-                End::Complete | End::Violation | End::Error | End::Dropped => {}
-            }
-        }
         let places = |of: &[usize]| of.iter().copied().eq(0..of.len());
         assert!(places(&phases.map(|phase| phase as usize)));
         assert!(places(&verdicts.map(|verdict| verdict as usize)));
