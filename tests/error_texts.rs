@@ -1,4 +1,4 @@
-//! Every text that loading a policy can produce stands in a test, word for word.
+//! Every text that loading a policy can produce stands in a string of a test, word for word but for what is filled in.
 
 #![cfg(test)]
 

@@ -2,7 +2,8 @@
 //! is said, or accepted, with all that it means.
 //!
 //! A row is named after what is ambiguous in it. Two readings are never both possible: what another reader of YAML or JSON
-//! could take for a different rule is refused, and what is accepted here has its meaning beside it.
+//! could take for a different rule is refused, and what is accepted here has its meaning beside it. One thing is left to
+//! names: a plain word that old readers take for something else than text (`no`, `1:30`) is a name among names.
 
 #![cfg(test)]
 #![expect(
