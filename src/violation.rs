@@ -230,7 +230,8 @@ impl PolicyViolation {
         self.0.help.as_deref()
     }
 
-    /// The value that the rule refused, escaped and cut to 128 characters.
+    /// The value that the rule refused, escaped and cut to 128 characters. Of a limit, whom it counts for: `per_agent`,
+    /// `per_model.gpt-4o*` or `global`.
     #[must_use]
     pub fn value(&self) -> Option<&str> {
         self.0.value.as_deref()

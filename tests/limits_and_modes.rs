@@ -839,3 +839,34 @@ fn limits_that_all_share_are_told_though_no_agent_counts_by_itself() {
         assert!(usage[0].1[0].used() > 0, "{usage:?}");
     }
 }
+
+#[test]
+fn a_limit_that_refuses_says_whom_it_counts_for() {
+    for (limits, value, help) in [
+        (
+            "per_agent: { requests_per_minute: 1 }",
+            "per_agent",
+            "`rate_limits.per_agent` counts for each agent by itself: wait until there is room",
+        ),
+        (
+            "per_model: { gpt-4*: { requests_per_minute: 1 } }",
+            "per_model.gpt-4*",
+            "`rate_limits.per_model.gpt-4*` counts for the models that match, all agents together: wait until there is room",
+        ),
+        (
+            "global: { tokens_per_hour: 1000 }",
+            "global",
+            "`rate_limits.global` counts for all agents together: wait until there is room; a call with a lower cap on its output may fit in sooner",
+        ),
+    ] {
+        let stand = Stand::yaml(&format!("{AGENT}rate_limits: {{ {limits} }}\n"));
+        let ask = || request(r#"{"model":"gpt-4o","max_tokens":900,"messages":[]}"#);
+        stand.call(&Upstream::json(costing(901)), ask());
+        let outcome = stand.call(&Upstream::json(costing(30)), ask());
+        let violation = outcome.violation().unwrap();
+        assert_eq!(
+            (violation.value(), violation.help()),
+            (Some(value), Some(help))
+        );
+    }
+}

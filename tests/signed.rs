@@ -409,10 +409,6 @@ fn content_that_has_no_one_text_can_not_be_signed() {
             "line 6, column 10: content: has a key given twice",
         ),
         (
-            "{models: !t a}",
-            "line 6, column 10: content: has a local tag",
-        ),
-        (
             "{llm: {temperature: 0.1234567890123456789}}",
             "line 6, column 10: content: has a number that is not read exactly everywhere",
         ),
