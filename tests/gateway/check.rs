@@ -77,7 +77,7 @@ Enforced:
   models: allowed gpt-4o-mini, gpt-4o; blocked gpt-3.5-turbo
   tools: allowed web_search, files:read, calculator; blocked file_delete, env_set
   network: TLS required; allowed api.openai.com, *.wikipedia.org; blocked *.malware.net
-  limits: 10 requests per minute
+  limits: 10 requests per minute per agent
 Not restricted:
   services
 Warnings:
@@ -140,6 +140,7 @@ async fn the_exit_code_is_the_verdict() {
         (&["--domain", "https://api.openai.com/v1"][..], 2),
         (&["--domain", "ftp://api.openai.com"][..], 2),
         (&["--requests", "-1"][..], 2),
+        (&["--requests", "999999999"][..], 2),
         (&["--agent", "Nobody"][..], 2),
         (&["--unknown"][..], 2),
     ] {
@@ -274,7 +275,7 @@ async fn json_says_the_same() {
     );
     assert_eq!(
         report["limits"],
-        serde_json::json!(["10 requests per minute"])
+        serde_json::json!([{"limit": "10 requests per minute", "scope": "per_agent", "model": null}])
     );
     assert!(report["unenforced"].is_array() && report["warnings"].is_array());
     assert_eq!(report["allowed"], false);
@@ -523,7 +524,7 @@ Enforced:
   models: allowed o3, gpt-4o*; blocked gpt-4o-audio*
   network: TLS required; blocked *.example
   services: allowed openai (chat), x*
-  limits: 10 requests per minute, 600 requests per hour, 10000 requests per day
+  limits: 10 requests per minute per agent, 600 requests per hour per agent, 10000 requests per day per agent
 Not restricted:
   tools
 Warnings:
@@ -558,4 +559,36 @@ async fn the_schema_is_printed() {
     let output = run(&["schema"], &[]).await;
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), tower_sekuire::Policy::json_schema());
+}
+
+#[tokio::test]
+async fn a_tools_other_names_are_explained_by_the_entry_that_means_them() {
+    let policy = "
+tools: { allowed_tools: [web_search], blocked_tools: [code_interpreter] }
+rate_limits:
+  per_model: { o3: { requests_per_minute: 2 } }
+  global: { tokens_per_day: 9 }
+";
+    let tools = [
+        "--tool",
+        "web_search_preview",
+        "--tool",
+        "code_interpreter_call",
+    ];
+    let (code, out, _) = check(policy, &[&tools[..], &["--explain"]].concat()).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        out.ends_with(
+            "
+web_search_preview: ALLOWED
+  decided by an entry of `allowed_tools` for another name of the same tool
+code_interpreter_call: BLOCKED [tool_blocked] Tool code_interpreter_call is blocked
+  decided by an entry of `blocked_tools` for another name of the same tool
+"
+        ),
+        "{out}"
+    );
+    let limits =
+        "  limits: 2 requests per minute for `o3`, 9 tokens per day for all agents together\n";
+    assert!(out.contains(limits), "{out}");
 }

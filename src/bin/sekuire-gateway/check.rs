@@ -4,8 +4,8 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 
 use serde_json::{Value, json};
 use tower_sekuire::{
-    ApiMatch, ApiRules, NameMatch, NameRules, NetworkMatch, NetworkRules, Notice, Policy,
-    PolicyEnforcer, PolicyError, PolicyViolation, RateLimit,
+    ApiMatch, ApiRules, Limit, LimitScope, NameMatch, NameRules, NetworkMatch, NetworkRules,
+    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
 };
 
 use crate::cli::CheckArgs;
@@ -117,11 +117,14 @@ fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
         verdict: enforcer.enforce_model(model),
         decided_by: Some(decided_name(policy.models(), "models", model)),
     });
-    let tools = args.tools.iter().map(|tool| Answer {
-        kind: "tool",
-        subject: tool.clone(),
-        verdict: enforcer.enforce_tool(tool),
-        decided_by: Some(decided_name(policy.tools(), "tools", tool)),
+    let tools = args.tools.iter().map(|tool| {
+        let verdict = enforcer.enforce_tool(tool);
+        Answer {
+            kind: "tool",
+            subject: tool.clone(),
+            decided_by: Some(decided_tool(policy.tools(), tool, &verdict)),
+            verdict,
+        }
     });
     let domains = args.domains.iter().map(|question| Answer {
         kind: "domain",
@@ -154,6 +157,19 @@ fn decided_name(rules: &NameRules, noun: &str, name: &str) -> String {
             format!("no `allowed_{noun}`: whatever isn't blocked is allowed")
         }
         _ => format!("`allowed_{noun}`, of which no entry matches"),
+    }
+}
+
+/// As [`decided_name`], where a tool has further names, such as those of a hosted tool's versions.
+fn decided_tool(rules: &NameRules, tool: &str, verdict: &Result<(), PolicyViolation>) -> String {
+    let other = |list: &str| format!("an entry of `{list}` for another name of the same tool");
+    let rule = verdict.as_ref().err().map(PolicyViolation::rule);
+    match (rules.check(tool), rule) {
+        (NameMatch::NotListed, None) => other("allowed_tools"),
+        (NameMatch::Allowed | NameMatch::NotListed, Some(Rule::ToolBlocked)) => {
+            other("blocked_tools")
+        }
+        _ => decided_name(rules, "tools", tool),
     }
 }
 
@@ -204,6 +220,27 @@ fn service_rules(rules: &ApiRules) -> String {
     format!("allowed {}", services.join(", "))
 }
 
+/// Whom a limit counts for.
+fn counted_for(limit: &Limit) -> String {
+    match limit.scope() {
+        LimitScope::PerModel(entry) => format!("for `{entry}`"),
+        LimitScope::Global => "for all agents together".to_owned(),
+        _ => "per agent".to_owned(),
+    }
+}
+
+fn limits(limits: &[Limit]) -> Value {
+    let each = limits.iter().map(|limit| {
+        let (scope, model) = match limit.scope() {
+            LimitScope::PerModel(entry) => ("per_model", Some(entry.as_str())),
+            LimitScope::Global => ("global", None),
+            _ => ("per_agent", None),
+        };
+        json!({"limit": limit.to_string(), "scope": scope, "model": model})
+    });
+    each.collect()
+}
+
 struct Report<'a> {
     file: String,
     policy: &'a Policy,
@@ -238,7 +275,9 @@ impl Report<'_> {
         if policy.limits().is_empty() {
             open.push("limits".to_owned());
         } else {
-            enforced.push(format!("limits: {}", joined(policy.limits())));
+            let limits = policy.limits().iter();
+            let limits = limits.map(|limit| format!("{limit} {}", counted_for(limit)));
+            enforced.push(format!("limits: {}", limits.collect::<Vec<_>>().join(", ")));
         }
 
         let mut text = format!("Policy {}, agent `{}`\n", self.file, policy.agent());
@@ -378,7 +417,7 @@ impl Report<'_> {
             "network": network,
             "filesystem": files,
             "services": services,
-            "limits": texts(policy.limits()),
+            "limits": limits(policy.limits()),
             "translated": notices(policy.translated()),
             "unenforced": notices(policy.unenforced()),
             "warnings": notices(policy.warnings()),
