@@ -173,6 +173,31 @@ async fn each_tokens_agent_has_its_own_budget() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn that_all_agents_have_the_rules_of_one_is_told_at_the_start() {
+    let said = "the rules are those of `writer` for everybody";
+    let upstream = Upstream::chat().await;
+    let tokens = token_file().await;
+    let by_token: &[&str] = &["--agent-tokens", tokens.path().to_str().unwrap()];
+    let by_header: &[&str] = &["--agent-header", "x-agent"];
+    let one = "agents: { writer: {} }\nmodels: { allowed_models: [gpt-4o-mini] }";
+    for (policy, args, is_told) in [
+        (LIMITED, by_token, true),
+        (LIMITED, by_header, true),
+        // Everybody is the one that was chosen, or there is no other.
+        (LIMITED, &[], false),
+        (one, by_token, false),
+        (one, by_header, false),
+    ] {
+        let args = [&["--agent", "writer"], args].concat();
+        let gateway = Gateway::start_with(policy, &upstream.url(), &args, &[]).await;
+        gateway.signal("-TERM").await;
+        let (_, _, log) = gateway.ended().await;
+        assert_eq!(log.contains(said), is_told, "{args:?}: {log}");
+    }
+}
+
 #[tokio::test]
 async fn tokens_make_a_key_safe_to_lend_to_the_network() {
     let upstream = Upstream::chat().await;

@@ -89,6 +89,13 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         .map_err(|error| StartError::new("--upstream", error))?;
     announce(&policy, args.mode);
     let agents = agents(&args, &policy)?;
+    if !matches!(agents, Agents::Policys) && policy.agents().len() > 1 {
+        tracing::warn!(
+            "the policy lists several agents, and the rules are those of `{}` for everybody: only \
+             limits, logs and the kill switch tell agents apart",
+            policy.agent().escape_debug()
+        );
+    }
     allowed_upstream(&policy, &upstream, args.mode)?;
     let mut enforcer = PolicyEnforcer::new(policy).mode(args.mode.into());
     let store = store(&args.store).map_err(|(flag, reason)| StartError::new(flag, reason))?;
