@@ -288,12 +288,12 @@ impl Trust {
             let message = format!("is another key than the one trusted as `{}`", shown(id));
             reader.problem(field, message, "");
         }
-        let bytes = unhex(reader.text(signature)?);
-        let verified = bytes.is_some_and(|bytes: [u8; 64]| {
-            let signature = Signature::from_bytes(&bytes);
-            key.verify_strict(message.as_bytes(), &signature).is_ok()
-        });
-        if !verified {
+        let Some(bytes) = unhex(reader.text(signature)?) else {
+            reader.problem(signature, NO_SIGNATURE, "");
+            return None;
+        };
+        let verified = key.verify_strict(message.as_bytes(), &Signature::from_bytes(&bytes));
+        if verified.is_err() {
             let message = format!("does not verify with the key `{}`", shown(id));
             reader.problem(signature, message, CHANGED);
         }
@@ -482,6 +482,8 @@ const TRUST: &[&str] = &[
 ];
 
 const NO_KEY: &str = "must be an Ed25519 public key, as 64 hexadecimal digits";
+
+const NO_SIGNATURE: &str = "must be an Ed25519 signature, as 128 hexadecimal digits";
 
 const CHANGED: &str = "the policy was changed after it was signed, or signed by somebody else";
 
