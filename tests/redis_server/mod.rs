@@ -62,8 +62,8 @@ impl Server {
     }
 
     fn answers(&self) -> bool {
-        std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            && self.told(&["PING"]) == "PONG"
+        // One that is about to serve may take a connection and reset it.
+        self.asked(&["PING"]).is_ok_and(|said| said == "PONG")
     }
 
     /// Kills it, and starts it again later with what it had.
@@ -92,23 +92,27 @@ impl Server {
 
     /// What `redis-cli` would be told.
     pub(crate) fn told(&self, command: &[&str]) -> String {
+        self.asked(command).unwrap()
+    }
+
+    fn asked(&self, command: &[&str]) -> std::io::Result<String> {
         use std::io::{BufRead, BufReader, Read, Write};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
         let mut text = format!("*{}\r\n", command.len());
         for word in command {
             text += &format!("${}\r\n{word}\r\n", word.len());
         }
-        stream.write_all(text.as_bytes()).unwrap();
+        stream.write_all(text.as_bytes())?;
         let mut answer = BufReader::new(stream);
         let mut head = String::new();
-        answer.read_line(&mut head).unwrap();
+        answer.read_line(&mut head)?;
         let head = head.trim_end();
         let Some(length) = head.strip_prefix('$') else {
-            return head.trim_start_matches([':', '+', '-', '*']).to_owned();
+            return Ok(head.trim_start_matches([':', '+', '-', '*']).to_owned());
         };
         let mut body = vec![0; length.parse().unwrap()];
-        answer.read_exact(&mut body).unwrap();
-        String::from_utf8(body).unwrap()
+        answer.read_exact(&mut body)?;
+        Ok(String::from_utf8(body).unwrap())
     }
 }
 
