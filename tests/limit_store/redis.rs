@@ -60,7 +60,7 @@ async fn an_admission_is_one_round_trip_and_so_is_a_settlement() {
     store.settle(&lease, 1);
     assert!(store.flush(Duration::from_secs(5)).await);
     let commands = || {
-        let stats = server.told(&["INFO", "commandstats"]);
+        let stats = server.ask(&["INFO", "commandstats"]).unwrap();
         let calls = |name: &str| -> u64 {
             let line = stats
                 .lines()
@@ -69,7 +69,7 @@ async fn an_admission_is_one_round_trip_and_so_is_a_settlement() {
             calls.map_or(0, |calls| calls.parse().unwrap())
         };
         let from_clients = calls("evalsha") + calls("eval") + calls("script|load");
-        (from_clients, server.told(&["INFO", "stats"]))
+        (from_clients, server.ask(&["INFO", "stats"]).unwrap())
     };
     let (before, _) = commands();
     for _ in 0..50 {
@@ -138,10 +138,10 @@ async fn nothing_stays_in_the_server_for_good() {
     store.settle(&lease, 5);
     let unsettled = store.reserve(short.to_vec(), true).await.unwrap();
     assert!(store.flush(Duration::from_secs(5)).await);
-    assert_eq!(server.told(&["DBSIZE"]), "5");
+    assert_eq!(server.ask(&["DBSIZE"]).unwrap(), "5");
     drop(unsettled);
     tokio::time::sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(server.told(&["DBSIZE"]), "0");
+    assert_eq!(server.ask(&["DBSIZE"]).unwrap(), "0");
 }
 
 #[tokio::test]

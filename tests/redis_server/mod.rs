@@ -63,7 +63,7 @@ impl Server {
 
     fn answers(&self) -> bool {
         // One that is about to serve may take a connection and reset it.
-        self.asked(&["PING"]).is_ok_and(|said| said == "PONG")
+        self.ask(&["PING"]).is_ok_and(|said| said == "PONG")
     }
 
     /// Kills it, and starts it again later with what it had.
@@ -91,11 +91,7 @@ impl Server {
     }
 
     /// What `redis-cli` would be told.
-    pub(crate) fn told(&self, command: &[&str]) -> String {
-        self.asked(command).unwrap()
-    }
-
-    fn asked(&self, command: &[&str]) -> std::io::Result<String> {
+    pub(crate) fn ask(&self, command: &[&str]) -> std::io::Result<String> {
         use std::io::{BufRead, BufReader, Read, Write};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
         let mut text = format!("*{}\r\n", command.len());
