@@ -907,7 +907,7 @@ const BYTES: &[Row<&[u8]>] = &[
         "a tab as indentation",
         b"models:\n\tblocked_models: [a]\n",
         Refused(
-            "sekuire.yml:2:1: not readable as YAML: found character that cannot start any token",
+            "sekuire.yml:2:1: not readable as YAML: found character that cannot start any token\n  help: indent with spaces: YAML takes no tabs there",
         ),
     ),
     (

@@ -263,8 +263,11 @@ fn syntax(text: &str, format: Format, failure: &Failure) -> Draft {
         let item = line.trim_start().trim_start_matches("- ");
         item.starts_with('*') || line.contains(": *") || line.contains("[*") || line.contains(", *")
     });
+    let begins_with_tab = line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
     if format == Format::Yaml && starts_with_star {
         draft.help("quote an entry that begins with `*`, as in \"*.example.com\"")
+    } else if format == Format::Yaml && begins_with_tab {
+        draft.help("indent with spaces: YAML takes no tabs there")
     } else {
         draft
     }
