@@ -227,14 +227,16 @@ fn a_refusal_ends_when_what_is_beside_the_policy_is_mended() {
     assert!(layer.enforcer().enforce_tool("read_file").is_err());
 }
 
+/// Names files beside the policy.
+const NAMING_FILES: &str =
+    "identity: { model: gpt-4o, system_prompt_path: prompt.md, tools_path: tools.json }\n";
+
 #[cfg(feature = "signed")]
 #[test]
 fn a_change_of_the_prompt_or_the_tools_alone_changes_the_id() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let named =
-        "identity: { model: gpt-4o, system_prompt_path: prompt.md, tools_path: tools.json }\n";
-    write(&at("sekuire.yml"), &format!("{named}{}", text(0)));
+    write(&at("sekuire.yml"), &format!("{NAMING_FILES}{}", text(0)));
     write(&at("tools.json"), "[]");
     let (live, _watch) = watched(&at("sekuire.yml"));
     let layer = SekuireLayer::from_source(live.clone());
@@ -341,9 +343,7 @@ fn what_somebody_else_put_in_force_stays_until_the_file_says_something_new() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     // With files beside it, which the policy that takes its place doesn't have.
-    let named =
-        "identity: { model: gpt-4o, system_prompt_path: prompt.md, tools_path: tools.json }\n";
-    write(&at("sekuire.yml"), &format!("{named}{}", text(0)));
+    write(&at("sekuire.yml"), &format!("{NAMING_FILES}{}", text(0)));
     write(&at("prompt.md"), "hello");
     write(&at("tools.json"), "[]");
     let (live, _watch) = watched(&at("sekuire.yml"));
@@ -353,6 +353,6 @@ fn what_somebody_else_put_in_force_stays_until_the_file_says_something_new() {
     write(&at("unrelated"), "");
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(live.status().version(), 2);
-    write(&at("sekuire.yml"), &format!("{named}{}", text(1)));
+    write(&at("sekuire.yml"), &format!("{NAMING_FILES}{}", text(1)));
     wait_for("the file's next state", || live.status().version() == 3);
 }

@@ -410,22 +410,20 @@ impl PolicyEnforcer {
             LimitUnit::Tokens => (Rule::TokenBudgetExceeded, "Token budget exceeded"),
             LimitUnit::Requests => (Rule::RateLimitExceeded, "Rate limit exceeded"),
         };
-        let (counted, shared) = match limit.scope() {
-            LimitScope::PerAgent => ("per_agent".to_owned(), "for each agent by itself"),
-            LimitScope::PerModel(entry) => (
-                format!("per_model.{entry}"),
-                "for the models that match, all agents together",
-            ),
-            LimitScope::Global => ("global".to_owned(), "for all agents together"),
+        let scope = limit.scope();
+        let counts = match scope {
+            LimitScope::PerAgent => "for each agent by itself",
+            LimitScope::PerModel(_) => "for the models that match, all agents together",
+            LimitScope::Global => "for all agents together",
         };
         let less = match limit.unit() {
             LimitUnit::Tokens => "; a call with a lower cap on its output may fit in sooner",
             LimitUnit::Requests => "",
         };
         PolicyViolation::new(rule, seen, format!("{what}: {limit}"))
-            .with_value(&counted)
+            .with_value(&scope.to_string())
             .with_help(format!(
-                "`rate_limits.{counted}` counts {shared}: wait until there is room{less}"
+                "`rate_limits.{scope}` counts {counts}: wait until there is room{less}"
             ))
             .with_retry_after(wait)
     }

@@ -278,6 +278,38 @@ pub enum LimitScope {
     Global,
 }
 
+impl LimitScope {
+    /// The stable snake_case name, which is the policy's key: `per_agent`, `per_model` or `global`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::PerAgent => "per_agent",
+            Self::PerModel(_) => "per_model",
+            Self::Global => "global",
+        }
+    }
+
+    /// The models whose calls it counts, where it isn't all.
+    #[must_use]
+    pub const fn model(&self) -> Option<&NamePattern> {
+        match self {
+            Self::PerModel(entry) => Some(entry),
+            Self::PerAgent | Self::Global => None,
+        }
+    }
+}
+
+/// As the path in the policy: `per_agent`, `per_model.gpt-4o*` or `global`.
+impl fmt::Display for LimitScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())?;
+        match self.model() {
+            Some(entry) => write!(f, ".{entry}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

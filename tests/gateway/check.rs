@@ -77,7 +77,7 @@ Enforced:
   models: allowed gpt-4o-mini, gpt-4o; blocked gpt-3.5-turbo
   tools: allowed web_search, files:read, calculator; blocked file_delete, env_set
   network: TLS required; allowed api.openai.com, *.wikipedia.org; blocked *.malware.net
-  limits: 10 requests per minute per agent
+  limits: 10 requests per minute (per_agent)
 Not restricted:
   services
 Warnings:
@@ -524,7 +524,7 @@ Enforced:
   models: allowed o3, gpt-4o*; blocked gpt-4o-audio*
   network: TLS required; blocked *.example
   services: allowed openai (chat), x*
-  limits: 10 requests per minute per agent, 600 requests per hour per agent, 10000 requests per day per agent
+  limits: 10 requests per minute (per_agent), 600 requests per hour (per_agent), 10000 requests per day (per_agent)
 Not restricted:
   tools
 Warnings:
@@ -588,7 +588,6 @@ code_interpreter_call: BLOCKED [tool_blocked] Tool code_interpreter_call is bloc
         ),
         "{out}"
     );
-    let limits =
-        "  limits: 2 requests per minute for `o3`, 9 tokens per day for all agents together\n";
+    let limits = "  limits: 2 requests per minute (per_model.o3), 9 tokens per day (global)\n";
     assert!(out.contains(limits), "{out}");
 }

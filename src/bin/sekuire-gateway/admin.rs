@@ -20,8 +20,8 @@ use tokio::{
     sync::Semaphore,
 };
 use tower_sekuire::{
-    AgentKey, BoxError, KillScope, KillSwitch, LimitScope, LimitUnit, LimitUsage, LivePolicy,
-    RedisStore, SekuireLayer, StoreRefusal,
+    AgentKey, BoxError, KillScope, KillSwitch, LimitUnit, LimitUsage, LivePolicy, RedisStore,
+    SekuireLayer, StoreRefusal,
 };
 
 use crate::{agents::bearer, door::Door, refusal::Refusal};
@@ -340,12 +340,7 @@ fn of_agent(agent: &str, limits: &[LimitUsage]) -> Value {
 
 fn of_limit(usage: &LimitUsage) -> Value {
     let limit = usage.limit();
-    let (scope, models) = match limit.scope() {
-        LimitScope::PerAgent => ("per_agent", None),
-        LimitScope::PerModel(pattern) => ("per_model", Some(pattern.to_string())),
-        LimitScope::Global => ("global", None),
-        _ => ("other", None),
-    };
+    let (scope, model) = (limit.scope().as_str(), limit.scope().model());
     let unit = match limit.unit() {
         LimitUnit::Requests => "requests",
         LimitUnit::Tokens => "tokens",
@@ -354,7 +349,7 @@ fn of_limit(usage: &LimitUsage) -> Value {
     let reset = usage.reset();
     json!({
         "scope": scope,
-        "model": models,
+        "model": model.map(ToString::to_string),
         "unit": unit,
         "window_seconds": limit.window().as_secs(),
         "limit": limit.max(),

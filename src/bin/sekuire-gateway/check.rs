@@ -4,8 +4,8 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 
 use serde_json::{Value, json};
 use tower_sekuire::{
-    ApiMatch, ApiRules, Limit, LimitScope, NameMatch, NameRules, NetworkMatch, NetworkRules,
-    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
+    ApiMatch, ApiRules, Limit, NameMatch, NameRules, NetworkMatch, NetworkRules, Notice, Policy,
+    PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
 };
 
 use crate::cli::CheckArgs;
@@ -220,23 +220,10 @@ fn service_rules(rules: &ApiRules) -> String {
     format!("allowed {}", services.join(", "))
 }
 
-/// Whom a limit counts for.
-fn counted_for(limit: &Limit) -> String {
-    match limit.scope() {
-        LimitScope::PerModel(entry) => format!("for `{entry}`"),
-        LimitScope::Global => "for all agents together".to_owned(),
-        _ => "per agent".to_owned(),
-    }
-}
-
 fn limits(limits: &[Limit]) -> Value {
     let each = limits.iter().map(|limit| {
-        let (scope, model) = match limit.scope() {
-            LimitScope::PerModel(entry) => ("per_model", Some(entry.as_str())),
-            LimitScope::Global => ("global", None),
-            _ => ("per_agent", None),
-        };
-        json!({"limit": limit.to_string(), "scope": scope, "model": model})
+        let (scope, model) = (limit.scope().as_str(), limit.scope().model());
+        json!({"limit": limit.to_string(), "scope": scope, "model": model.map(ToString::to_string)})
     });
     each.collect()
 }
@@ -276,7 +263,7 @@ impl Report<'_> {
             open.push("limits".to_owned());
         } else {
             let limits = policy.limits().iter();
-            let limits = limits.map(|limit| format!("{limit} {}", counted_for(limit)));
+            let limits = limits.map(|limit| format!("{limit} ({})", limit.scope()));
             enforced.push(format!("limits: {}", limits.collect::<Vec<_>>().join(", ")));
         }
 
