@@ -1,9 +1,8 @@
 //! File text to a bounded tree of values, for YAML and JSON alike.
 //!
-//! The tree keeps everything that was written, duplicate keys included, so that what reads it can refuse them all at once. Every value and
-//! every key has a number, given in reading order: a second reading that stops
-//! at that number is how an error finds its line and column. Both readings must
-//! therefore visit the same nodes in the same order.
+//! The tree keeps everything that was written, duplicate keys included, so that what reads it can refuse them all at
+//! once. Every value and every key has a number, given in reading order: a second reading that stops at that number is
+//! how an error finds its line and column. Both readings must therefore visit the same nodes in the same order.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

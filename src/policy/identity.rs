@@ -120,9 +120,8 @@ impl MadeOf {
     /// `None` where nothing promised one.
     fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
         // A text that is the prompt itself must not be told as a path that can't be read.
-        let names_files =
-            || self.files(folder).count() == 2 && self.files(folder).all(|file| file.is_file());
-        if !self.for_the_id && !names_files() {
+        let is_file = |path: &str| is_inside(path) && folder.join(path).is_file();
+        if !self.for_the_id && !(is_file(&self.prompt.1) && is_file(&self.tools.1)) {
             return None;
         }
         let id = || {
@@ -133,9 +132,7 @@ impl MadeOf {
         };
         Some(id())
     }
-}
 
-impl MadeOf {
     /// What to remark where the file states another id than this one.
     fn differs_from(&self, id: &str) -> Option<Notice> {
         let (spot, stated) = self.stated.as_ref()?;

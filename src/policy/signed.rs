@@ -433,9 +433,7 @@ impl Rules {
         }
         inner.envelope = envelope;
     }
-}
 
-impl Rules {
     /// A signature covers the policy, and not the files beside it that say what some of it means.
     pub(super) fn warn_of_unsigned_files(&mut self) {
         let envelope = self.inner.envelope.as_ref();
