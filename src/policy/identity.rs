@@ -121,7 +121,8 @@ impl MadeOf {
     fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
         // A text that is the prompt itself must not be told as a path that can't be read.
         let is_file = |path: &str| is_inside(path) && folder.join(path).is_file();
-        if !self.for_the_id && !(is_file(&self.prompt.1) && is_file(&self.tools.1)) {
+        let named = is_file(&self.prompt.1) && is_file(&self.tools.1);
+        if !self.for_the_id && !named {
             return None;
         }
         let id = || {
