@@ -24,11 +24,12 @@ use crate::meters::{self, Counted, Ended, Holds, Moment, Part};
 use crate::respond;
 use crate::span;
 use crate::violation::{PolicyViolation, Rule, Seen};
-use crate::wire::answer::{self, AnswerFacts, Item, Usage};
+use crate::wire::answer::{self, AnswerFacts, DocumentFacts, Usage};
 use crate::wire::endpoint::{Answer, Class, Endpoint, Format, Request};
 use crate::wire::error::WireError;
 use crate::wire::event::EventReader;
 use crate::wire::json::Scratch;
+use crate::wire::known_answers::{self, Api};
 use crate::wire::request::{self as body, RequestFacts};
 use crate::wire::tool::Tool;
 use crate::wire::{batch, multipart, run, splice};
@@ -718,42 +719,44 @@ impl Exchange {
     }
 
     fn one_document(&mut self, document: &[u8]) -> Result<(), PolicyViolation> {
-        let mut facts = AnswerFacts::default();
-        let read = Scratch::lend(|scratch| match self.format() {
-            Format::Chat => answer::read_chat(document, scratch, &mut facts),
-            Format::Responses | Format::Any | Format::Media => {
-                answer::read_any(document, scratch, &mut facts)
+        let api = match self.format() {
+            Format::Chat => Api::Chat,
+            Format::Responses | Format::Any | Format::Media => Api::Other,
+        };
+        known_answers::read(document, api, |read| self.judge_answer(document, api, read))
+    }
+
+    fn judge_answer(
+        &mut self,
+        document: &[u8],
+        api: Api,
+        read: Result<&DocumentFacts, WireError>,
+    ) -> Result<(), PolicyViolation> {
+        let facts = match read {
+            Ok(facts) => facts,
+            Err(error) => {
+                self.refuse_answer(unreadable_answer(format!(
+                    "the answer can't be read: {error}"
+                )))?;
+                self.unread = true;
+                return Ok(());
             }
-        });
-        if let Err(error) = read {
-            self.refuse_answer(unreadable_answer(format!(
-                "the answer can't be read: {error}"
-            )))?;
-            self.unread = true;
-            return Ok(());
-        }
+        };
         self.usage = self.usage.max(facts.usage.and_then(Usage::tokens));
         self.reported.raise(facts.usage.unwrap_or_default());
         self.text = self.text.saturating_add(facts.text);
         if self.background || self.reads.is_some() {
             self.hand_over(document);
         }
-        if self.format() == Format::Chat && facts.choices.iter().any(|index| *index >= self.choices)
-        {
+        if api == Api::Chat && facts.choices.reach(self.choices) {
             self.refuse_answer(unreadable_answer(
                 "the answer holds a choice that the request didn't ask for",
             ))?;
         }
-        for kind in &facts.hosted {
-            self.called(&Tool::typed(kind), Seen::Response)?;
-        }
-        for name in facts.parts.into_iter().flat_map(|part| part.names) {
-            self.called(&Tool::function(name.text), Seen::Response)?;
-        }
-        for tool in facts.items.iter().filter_map(Item::tool) {
-            self.called(&tool, Seen::Response)?;
-        }
-        Ok(())
+        facts
+            .calls
+            .iter()
+            .try_for_each(|tool| self.called(tool, Seen::Response))
     }
 
     /// Hands the reservation of a run that goes on to whoever reads how it ended, or takes it over from the call that

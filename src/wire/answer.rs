@@ -6,6 +6,7 @@
 //! <https://platform.openai.com/docs/api-reference/chat-streaming>).
 
 use super::error::{Result, WireError};
+use super::holes::{Filling, Tokens};
 use super::json::{Kind, Reader, Scratch, Span, is_case_variant};
 use super::tool::Tool;
 
@@ -25,8 +26,7 @@ pub(crate) struct AnswerFacts {
     pub(crate) error: bool,
     /// Bytes of generated text, escapes counted as written.
     pub(crate) text: u64,
-    /// The indexes of the choices it holds.
-    pub(crate) choices: Vec<u64>,
+    pub(crate) choices: Choices,
     /// Items, steps and runs that call tools, in APIs other than chat.
     pub(crate) items: Vec<Item>,
 }
@@ -35,11 +35,61 @@ impl AnswerFacts {
     pub(crate) fn clear(&mut self) {
         self.parts.clear();
         self.hosted.clear();
-        self.choices.clear();
+        self.choices = Choices::default();
         self.items.clear();
         self.usage = None;
         self.error = false;
         self.text = 0;
+    }
+}
+
+/// The indexes of the choices that a document holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choices(u128);
+
+impl Choices {
+    /// Adds an index of at most [`MAX_INDEX`]; false when it is there already, or larger.
+    fn insert(&mut self, index: u64) -> bool {
+        let bit = u32::try_from(index)
+            .ok()
+            .and_then(|at| 1_u128.checked_shl(at));
+        let new = bit.filter(|bit| self.0 & bit == 0);
+        self.0 |= new.unwrap_or_default();
+        new.is_some()
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether there is one that an answer with so many choices hasn't.
+    pub(crate) const fn reach(self, count: u64) -> bool {
+        (u128::BITS - self.0.leading_zeros()) as u64 > count
+    }
+}
+
+/// What a whole document says, as far as a policy can care.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct DocumentFacts {
+    pub(crate) calls: Vec<Tool>,
+    pub(crate) usage: Option<Usage>,
+    /// Bytes of generated text, escapes counted as written.
+    pub(crate) text: u64,
+    pub(crate) choices: Choices,
+}
+
+impl From<AnswerFacts> for DocumentFacts {
+    fn from(facts: AnswerFacts) -> Self {
+        let hosted = facts.hosted.iter().map(|kind| Tool::typed(kind));
+        let names = facts.parts.into_iter().flat_map(|part| part.names);
+        let named = names.map(|name| Tool::function(name.text));
+        let items = facts.items.iter().filter_map(Item::tool);
+        Self {
+            calls: hosted.chain(named).chain(items).collect(),
+            usage: facts.usage,
+            text: facts.text,
+            choices: facts.choices,
+        }
     }
 }
 
@@ -154,8 +204,12 @@ pub(crate) fn read_chat(
     scratch: &mut Scratch,
     facts: &mut AnswerFacts,
 ) -> Result<()> {
+    chat(Reader::new(document, scratch)?, facts)
+}
+
+/// As [`read_chat`], by a reader that is at the document's beginning.
+pub(super) fn chat(mut reader: Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     facts.clear();
-    let mut reader = Reader::new(document, scratch)?;
     if reader.kind()? != Kind::Object {
         return Err(WireError::new("the answer is not a JSON object"));
     }
@@ -165,7 +219,7 @@ pub(crate) fn read_chat(
         "data" if r.kind()? == Kind::Array => r.array(|r| {
             if r.kind()? == Kind::Object {
                 // Each of them counts its choices from 0.
-                facts.choices.clear();
+                facts.choices = Choices::default();
                 thing(r, facts)
             } else {
                 r.skip()
@@ -213,8 +267,12 @@ pub(crate) fn read_any(
     scratch: &mut Scratch,
     facts: &mut AnswerFacts,
 ) -> Result<()> {
+    any(Reader::new(document, scratch)?, facts)
+}
+
+/// As [`read_any`], by a reader that is at the document's beginning.
+pub(super) fn any(mut reader: Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     facts.clear();
-    let mut reader = Reader::new(document, scratch)?;
     if reader.kind()? != Kind::Object {
         return Err(WireError::new("the answer is not a JSON object"));
     }
@@ -265,7 +323,7 @@ fn thing_as(r: &mut Reader<'_, '_>, mut item: Item, facts: &mut AnswerFacts) -> 
     let (mut id, mut index) = (None, None);
     let listed = item.listed;
     r.object(|r, key| match key {
-        "id" if listed => item_text(r, &mut id, "a tool call's id is not a string"),
+        "id" if listed => item_id(r, &mut id, "a tool call's id is not a string"),
         "index" if listed => optional(r, |r| {
             index = Some(small_index(
                 r,
@@ -328,12 +386,10 @@ pub(crate) fn thing_member(
             "a called tool's namespace is not a string",
         ),
         "server_label" => item_text(r, &mut item.label, "a server's label is not a string"),
-        "call_id" => item_text(r, &mut item.call_id, "a call's id is not a string"),
+        "call_id" => item_id(r, &mut item.call_id, "a call's id is not a string"),
         "arguments" | "input" => optional(r, |r| {
             if r.kind()? == Kind::String {
-                let length = r.string_len()? as u64;
-                item.arguments |= length > 0;
-                facts.text = facts.text.saturating_add(length);
+                item.arguments |= arguments(r, facts)?;
                 return Ok(());
             }
             item.arguments = true;
@@ -377,6 +433,17 @@ pub(crate) fn thing_member(
         }
         _ => r.skip(),
     }
+}
+
+/// An id tells the pieces of a stream apart: of a whole document it tells nothing.
+fn item_id(r: &mut Reader<'_, '_>, slot: &mut Option<String>, reason: &'static str) -> Result<()> {
+    let kind = r.kind()?;
+    let start = r.position();
+    item_text(r, slot, reason)?;
+    if kind == Kind::String {
+        r.note_hole(start, Filling::String);
+    }
+    Ok(())
 }
 
 fn item_text(
@@ -426,10 +493,9 @@ fn choice(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     })?;
     // One old server leaves the index of its only choice out.
     let index = index.unwrap_or(0);
-    if facts.choices.contains(&index) {
+    if !facts.choices.insert(index) {
         return wrong(r, "two choices with the same index");
     }
-    facts.choices.push(index);
     for part in facts.parts.get_mut(first_part..).unwrap_or_default() {
         part.choice = index;
     }
@@ -520,7 +586,9 @@ fn tool_call(
         }),
         "id" => {
             if r.kind()? == Kind::String {
+                let start = r.position();
                 let id = r.string()?;
+                r.note_hole(start, Filling::String);
                 part.id = (!id.is_empty()).then(|| id.into_owned());
                 return Ok(());
             }
@@ -545,9 +613,7 @@ fn called(r: &mut Reader<'_, '_>, part: &mut CallPart, facts: &mut AnswerFacts) 
         "name" => name(r, part),
         "arguments" | "input" => {
             if r.kind()? == Kind::String {
-                let length = r.string_len()? as u64;
-                part.arguments |= length > 0;
-                facts.text = facts.text.saturating_add(length);
+                part.arguments |= arguments(r, facts)?;
                 return Ok(());
             }
             optional(r, |r| {
@@ -588,16 +654,22 @@ fn usage(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     }
     let mut seen = facts.usage.unwrap_or_default();
     r.object(|r, key| {
-        let count = match key {
-            "prompt_tokens" | "input_tokens" => &mut seen.input,
-            "completion_tokens" | "output_tokens" => &mut seen.output,
-            "total_tokens" => &mut seen.total,
+        let (count, tokens) = match key {
+            "prompt_tokens" | "input_tokens" => (&mut seen.input, Tokens::Input),
+            "completion_tokens" | "output_tokens" => (&mut seen.output, Tokens::Output),
+            "total_tokens" => (&mut seen.total, Tokens::Total),
             _ => return r.skip(),
         };
         if r.kind()? != Kind::Number {
             return r.skip();
         }
-        *count = (*count).max(r.unsigned()?);
+        let start = r.position();
+        let stated = r.unsigned()?;
+        match stated {
+            Some(_) => r.note_hole(start, Filling::Tokens(tokens)),
+            None => r.note_no_shape(),
+        }
+        *count = (*count).max(stated);
         Ok(())
     })?;
     facts.usage = Some(seen);
@@ -607,10 +679,23 @@ fn usage(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
 /// Counts generated text.
 fn text(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     if r.kind()? == Kind::String {
+        let start = r.position();
         facts.text = facts.text.saturating_add(r.string_len()? as u64);
+        r.note_hole(start, Filling::Text);
         return Ok(());
     }
     r.skip()
+}
+
+/// Counts the string that is next, which a call brings: is there any?
+fn arguments(r: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<bool> {
+    let start = r.position();
+    let length = r.string_len()? as u64;
+    if length > 0 {
+        r.note_hole(start, Filling::SomeText);
+    }
+    facts.text = facts.text.saturating_add(length);
+    Ok(length > 0)
 }
 
 fn small_index(r: &mut Reader<'_, '_>, reason: &'static str) -> Result<u64> {

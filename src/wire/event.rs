@@ -397,12 +397,7 @@ impl EventReader {
     }
 
     fn take_chat(&mut self, at: Option<usize>) -> Result<()> {
-        if self
-            .answer
-            .choices
-            .iter()
-            .any(|index| *index >= self.choices)
-        {
+        if self.answer.choices.reach(self.choices) {
             return Err(WireError::new("a choice that the request didn't ask for"));
         }
         let hosted = self.answer.hosted.iter();

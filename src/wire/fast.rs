@@ -389,7 +389,7 @@ fn single_payload(block: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// A whole number as JSON writes it, in at most 15 digits, so that every client reads it exactly; and their count.
-fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(super) fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
     let digits = bytes
         .iter()
         .take(16)

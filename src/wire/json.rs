@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::error::{Result, WireError};
+use super::holes::{Filling, Hole, Holes};
 
 /// Containers may nest this deep. The deepest recorded request, answer or event nests 12.
 pub(crate) const MAX_DEPTH: usize = 128;
@@ -121,6 +122,7 @@ pub(crate) struct Reader<'a, 's> {
     depth: usize,
     key_start: usize,
     scratch: &'s mut Scratch,
+    holes: Option<&'s mut Holes>,
 }
 
 const NOT_UTF8: &str = "not valid UTF-8";
@@ -147,7 +149,41 @@ impl<'a, 's> Reader<'a, 's> {
             depth: 0,
             key_start: 0,
             scratch,
+            holes: None,
         })
+    }
+
+    /// The same reader, which also notes what nobody looks at.
+    pub(super) fn noting(mut self, holes: Option<&'s mut Holes>) -> Self {
+        self.holes = holes;
+        if let Some(holes) = &mut self.holes {
+            holes.clear();
+        }
+        self
+    }
+
+    /// Notes that of the string or number that begins at `start`, and has just been read, no more is taken than
+    /// `filling` says.
+    pub(super) fn note_hole(&mut self, start: usize, filling: Filling) {
+        let Some(holes) = &mut self.holes else {
+            return;
+        };
+        let quote = match filling {
+            Filling::String | Filling::Text | Filling::SomeText => 1,
+            Filling::Number | Filling::Tokens(_) => 0,
+        };
+        holes.note(Hole {
+            start: start + quote,
+            end: self.pos - quote,
+            filling,
+        });
+    }
+
+    /// Notes that the document can't be told by its shape.
+    pub(super) fn note_no_shape(&mut self) {
+        if let Some(holes) = &mut self.holes {
+            holes.give_up();
+        }
     }
 
     #[cold]
@@ -628,6 +664,9 @@ impl<'a, 's> Reader<'a, 's> {
     /// Reads past the next value, as strictly as if it were read.
     #[inline]
     pub(crate) fn skip(&mut self) -> Result<()> {
+        if self.holes.is_some() {
+            return self.skip_with_care();
+        }
         let depth = MAX_DEPTH - self.depth;
         match skip::value(self.bytes, self.pos, depth, &mut self.scratch.marks) {
             Some(end) => {
@@ -641,14 +680,24 @@ impl<'a, 's> Reader<'a, 's> {
         }
     }
 
-    /// As [`skip`](Self::skip), of what is wrong or unusual: once there, everything below is read so, lest it be tried
-    /// again at each level.
+    /// As [`skip`](Self::skip), of what is wrong or unusual, or whose holes are noted: once there, everything below is
+    /// read so, lest it be tried again at each level.
     fn skip_with_care(&mut self) -> Result<()> {
         match self.kind()? {
             Kind::Object => self.object(|reader, _| reader.skip_with_care()),
             Kind::Array => self.array(Self::skip_with_care),
-            Kind::String => self.string_len().map(|_| ()),
-            Kind::Number => self.scan_number(),
+            Kind::String => {
+                let start = self.pos;
+                self.string_len()?;
+                self.note_hole(start, Filling::String);
+                Ok(())
+            }
+            Kind::Number => {
+                let start = self.pos;
+                self.scan_number()?;
+                self.note_hole(start, Filling::Number);
+                Ok(())
+            }
             Kind::Bool => self.boolean().map(|_| ()),
             Kind::Null => self.null().map(|_| ()),
         }
@@ -760,9 +809,15 @@ fn token(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// The place of the quote that ends the string whose contents begin at `start`, if it is a string.
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let scanned = scan(bytes, start);
+    (scanned.how != How::Bad).then_some(scanned.end)
+}
+
 /// The place behind a number that begins at `at`; `None` when it is none or could be beyond the range of a double.
 #[inline]
-fn number_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn number_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     let digits = |mut at: usize| {
         while let Some(b'0'..=b'9') = bytes.get(at) {
             at += 1;
