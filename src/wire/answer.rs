@@ -6,8 +6,8 @@
 //! <https://platform.openai.com/docs/api-reference/chat-streaming>).
 
 use super::error::{Result, WireError};
-use super::holes::{Filling, Tokens};
 use super::json::{Kind, Reader, Scratch, Span, is_case_variant};
+use super::shape::{Filling, Tokens};
 use super::tool::Tool;
 
 /// Indexes of choices and of tool calls end here: no client asks for more, and each open call costs memory.
@@ -204,11 +204,11 @@ pub(crate) fn read_chat(
     scratch: &mut Scratch,
     facts: &mut AnswerFacts,
 ) -> Result<()> {
-    chat(Reader::new(document, scratch)?, facts)
+    chat(&mut Reader::new(document, scratch)?, facts)
 }
 
 /// As [`read_chat`], by a reader that is at the document's beginning.
-pub(super) fn chat(mut reader: Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
+pub(super) fn chat(reader: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     facts.clear();
     if reader.kind()? != Kind::Object {
         return Err(WireError::new("the answer is not a JSON object"));
@@ -267,16 +267,16 @@ pub(crate) fn read_any(
     scratch: &mut Scratch,
     facts: &mut AnswerFacts,
 ) -> Result<()> {
-    any(Reader::new(document, scratch)?, facts)
+    any(&mut Reader::new(document, scratch)?, facts)
 }
 
 /// As [`read_any`], by a reader that is at the document's beginning.
-pub(super) fn any(mut reader: Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
+pub(super) fn any(reader: &mut Reader<'_, '_>, facts: &mut AnswerFacts) -> Result<()> {
     facts.clear();
     if reader.kind()? != Kind::Object {
         return Err(WireError::new("the answer is not a JSON object"));
     }
-    thing(&mut reader, facts)?;
+    thing(reader, facts)?;
     reader.end()
 }
 

@@ -19,6 +19,7 @@ use super::answer::AnswerFacts;
 use super::endpoint::Format;
 use super::error::{Result, WireError};
 use super::json::{Kind, Reader, Scratch};
+use super::strings;
 
 /// A stream alternates between few shapes: content, reasoning, the arguments of a call.
 const SHAPES: usize = 3;
@@ -195,9 +196,9 @@ impl Shape {
             literals = after;
             rest = rest.strip_prefix(literal)?;
             let length = match hole.filling {
-                Filling::Padding => contents(rest)?,
+                Filling::Padding => strings::end(rest)?,
                 Filling::Text => {
-                    let length = contents(rest)?;
+                    let length = strings::end(rest)?;
                     text = text.saturating_add(length as u64);
                     length
                 }
@@ -399,150 +400,4 @@ pub(super) fn whole_number(bytes: &[u8]) -> Option<(u64, usize)> {
     });
     let leading_zero = length > 1 && bytes.first() == Some(&b'0');
     (matches!(length, 1..=15) && !leading_zero).then_some((number, length))
-}
-
-/// The length of a string's contents: as far as the closing quote, if they are well formed.
-#[inline]
-fn contents(bytes: &[u8]) -> Option<usize> {
-    // Most tokens are short and plain: nothing before the first mark is anything but a plain byte.
-    let Some(eight) = bytes.first_chunk() else {
-        return contents_on(bytes, 0);
-    };
-    let marks = stops_or_not_ascii(u64::from_le_bytes(*eight));
-    if marks == 0 {
-        return contents_on(bytes, 8);
-    }
-    let at = (marks.trailing_zeros() / 8) as usize;
-    if bytes.get(at) == Some(&b'"') {
-        return Some(at);
-    }
-    contents_on(bytes, at)
-}
-
-/// As [`contents`], of any length and with anything in it, but that the first `at` bytes are plain ASCII.
-#[inline(never)]
-fn contents_on(bytes: &[u8], mut at: usize) -> Option<usize> {
-    // The bits that tell a byte outside ASCII, until one was seen.
-    let mut high = HIGH;
-    loop {
-        // Eight bytes at once; which of them it was that stopped is asked below, so a bit too many does no harm.
-        if let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            let eight = u64::from_le_bytes(*eight);
-            let marks = special(eight) | (eight & high);
-            if marks == 0 {
-                at += 8;
-                continue;
-            }
-            at += (marks.trailing_zeros() / 8) as usize;
-        }
-        match *bytes.get(at)? {
-            b'"' => break,
-            b'\\' => at += escape(bytes.get(at..)?)?,
-            0..0x20 => return None,
-            byte => {
-                if !byte.is_ascii() {
-                    high = 0;
-                }
-                at += 1;
-            }
-        }
-    }
-    if high == 0 {
-        std::str::from_utf8(bytes.get(..at)?).ok()?;
-    }
-    Some(at)
-}
-
-/// The highest bit of each byte.
-const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-
-/// Marks, by its highest bit, at least the first byte that is a quote, a backslash or a control character. A borrow
-/// can mark bytes above a marked one too; bytes outside ASCII are never marked.
-const fn special(eight: u64) -> u64 {
-    stops(eight) & !eight & HIGH
-}
-
-/// As [`special`], but marks every byte outside ASCII.
-const fn stops_or_not_ascii(eight: u64) -> u64 {
-    (stops(eight) | eight) & HIGH
-}
-
-/// The highest bits that a quote, a backslash or a control character leaves, and those of other bytes that aren't ASCII.
-///
-/// With its second bit turned, a byte is below 0x21 if and only if it is below 0x20 or is a quote (0x22): turned, these
-/// are each other, and the quote becomes 0x20, the space 0x22. Of two ASCII bytes a difference has its highest bit set
-/// if and only if it is below zero, and only then is there a borrow from the byte above.
-const fn stops(eight: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let quote_or_control = (eight ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
-    let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    quote_or_control | backslash
-}
-
-/// The length of the escape that these bytes begin with, both halves of a surrogate pair included.
-fn escape(bytes: &[u8]) -> Option<usize> {
-    match bytes.get(1)? {
-        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
-        b'u' => match unit(bytes.get(2..6)?)? {
-            0xD800..=0xDBFF => {
-                let low = unit(bytes.get(6..12)?.strip_prefix(b"\\u")?)?;
-                matches!(low, 0xDC00..=0xDFFF).then_some(12)
-            }
-            0xDC00..=0xDFFF => None,
-            _ => Some(6),
-        },
-        _ => None,
-    }
-}
-
-fn unit(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |unit, digit| {
-        Some(unit << 4 | char::from(*digit).to_digit(16)?)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Byte by byte, as RFC 8259 section 7 has it.
-    fn slowly(bytes: &[u8]) -> Option<usize> {
-        let end = (0..bytes.len()).find(|end| {
-            let slashes = bytes[..*end].iter().rev().take_while(|b| **b == b'\\');
-            bytes[*end] == b'"' && slashes.count() % 2 == 0
-        })?;
-        let quoted = [b"\"", &bytes[..=end]].concat();
-        serde_json::from_slice::<String>(&quoted).ok().map(|_| end)
-    }
-
-    #[test]
-    fn every_byte_at_every_place_is_told_apart() {
-        for byte in 0..=u8::MAX {
-            for at in 0..20 {
-                let mut text = *b"abcdefghijklmnopqrst\" and more";
-                text[at] = byte;
-                assert_eq!(contents(&text), slowly(&text), "{byte:#x} at {at}");
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn contents_end_where_a_json_parser_ends_them(
-            pieces in prop::collection::vec(
-                prop_oneof![
-                    "[a-z ]{0,9}", "[\u{4f60}\u{1f600}]{0,3}", Just("\\\\".to_owned()), Just("\\\"".to_owned()),
-                    Just("\\u4f60".to_owned()), Just("\\ud83d\\ude00".to_owned()), Just("\\ud83d".to_owned()),
-                    Just("\"".to_owned()), Just("\n".to_owned()), Just("\u{7f}".to_owned()),
-                ],
-                0..12
-            ),
-            cut in any::<prop::sample::Index>(),
-        ) {
-            let text = pieces.concat().into_bytes();
-            let text = &text[..text.len() - cut.index(text.len().max(1)).min(3)];
-            prop_assert_eq!(contents(text), slowly(text));
-        }
-    }
 }

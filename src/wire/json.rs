@@ -13,7 +13,8 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::error::{Result, WireError};
-use super::holes::{Filling, Hole, Holes};
+use super::shape::{Filling, Hole, Holes};
+use super::strings::{self, How, Scanned, escape, unescape};
 
 /// Containers may nest this deep. The deepest recorded request, answer or event nests 12.
 pub(crate) const MAX_DEPTH: usize = 128;
@@ -107,9 +108,9 @@ pub(crate) struct Span {
     pub(crate) end: usize,
 }
 
-/// Up to this many bytes are checked to be UTF-8 up front, which costs less than a check of each key. A longer document
-/// would be read from memory twice.
-const CHECKED_AT_ONCE: usize = 64 * 1024;
+/// Up to this many bytes are checked to be UTF-8 up front, which costs less than a check of each key. Of a longer document
+/// most isn't keys.
+const CHECKED_AT_ONCE: usize = 512;
 
 /// Reads bytes, not text: outside of strings only ASCII is JSON, and a string is checked to be UTF-8 when it turns out
 /// to hold more than ASCII.
@@ -122,7 +123,7 @@ pub(crate) struct Reader<'a, 's> {
     depth: usize,
     key_start: usize,
     scratch: &'s mut Scratch,
-    holes: Option<&'s mut Holes>,
+    holes: Option<Holes>,
 }
 
 const NOT_UTF8: &str = "not valid UTF-8";
@@ -153,13 +154,15 @@ impl<'a, 's> Reader<'a, 's> {
         })
     }
 
-    /// The same reader, which also notes what nobody looks at.
-    pub(super) fn noting(mut self, holes: Option<&'s mut Holes>) -> Self {
-        self.holes = holes;
-        if let Some(holes) = &mut self.holes {
-            holes.clear();
-        }
-        self
+    /// Notes, from here on, what nobody looks at. These holes are forgotten.
+    pub(super) fn start_noting(&mut self, mut holes: Holes) {
+        holes.clear();
+        self.holes = Some(holes);
+    }
+
+    /// The holes since noting started.
+    pub(super) fn stop_noting(&mut self) -> Holes {
+        self.holes.take().unwrap_or_default()
     }
 
     /// Notes that of the string or number that begins at `start`, and has just been read, no more is taken than
@@ -168,10 +171,7 @@ impl<'a, 's> Reader<'a, 's> {
         let Some(holes) = &mut self.holes else {
             return;
         };
-        let quote = match filling {
-            Filling::String | Filling::Text | Filling::SomeText => 1,
-            Filling::Number | Filling::Tokens(_) => 0,
-        };
+        let quote = usize::from(filling.is_string());
         holes.note(Hole {
             start: start + quote,
             end: self.pos - quote,
@@ -179,7 +179,7 @@ impl<'a, 's> Reader<'a, 's> {
         });
     }
 
-    /// Notes that the document can't be told by its shape.
+    /// Notes that this value can't be told by its shape.
     pub(super) fn note_no_shape(&mut self) {
         if let Some(holes) = &mut self.holes {
             holes.give_up();
@@ -274,7 +274,7 @@ impl<'a, 's> Reader<'a, 's> {
     }
 
     /// Nothing but white space may follow the document.
-    pub(crate) fn end(mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         if self.token().is_some() {
             return self.fail("not valid JSON: more follows after the value");
         }
@@ -548,7 +548,9 @@ impl<'a, 's> Reader<'a, 's> {
     fn bad_string<T>(&mut self) -> Result<T> {
         let start = self.pos;
         loop {
-            self.pos += plain_prefix(self.rest()).length;
+            let special = |byte: &u8| matches!(*byte, b'"' | b'\\' | 0..0x20);
+            let rest = self.rest();
+            self.pos += rest.iter().position(special).unwrap_or(rest.len());
             match self.peek() {
                 // What it spells is well formed, so its bytes are no text.
                 Some(b'"') => {
@@ -809,10 +811,14 @@ fn token(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The place of the quote that ends the string whose contents begin at `start`, if it is a string.
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let scanned = scan(bytes, start);
-    (scanned.how != How::Bad).then_some(scanned.end)
+/// Finds the end of the string whose opening quote is just before `start`.
+#[inline(always)]
+fn scan(bytes: &[u8], start: usize) -> Scanned {
+    let scanned = strings::scan(bytes.get(start..).unwrap_or_default());
+    Scanned {
+        end: start + scanned.end,
+        how: scanned.how,
+    }
 }
 
 /// The place behind a number that begins at `at`; `None` when it is none or could be beyond the range of a double.
@@ -872,270 +878,6 @@ fn mark(key: &[u8]) -> u64 {
     };
     let mixed = (first ^ (key.len() as u64)).wrapping_mul(ODD) ^ last;
     mixed.wrapping_mul(ODD)
-}
-
-/// How a string is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    /// Its text is between the quotes.
-    Plain,
-    Escaped,
-    /// It is no string.
-    Bad,
-}
-
-/// What [`scan`] found.
-#[derive(Clone, Copy, Debug)]
-struct Scanned {
-    /// The place of the closing quote.
-    end: usize,
-    how: How,
-}
-
-/// Finds the end of the string whose opening quote is just before `start`.
-#[inline(always)]
-fn scan(bytes: &[u8], start: usize) -> Scanned {
-    let rest = bytes.get(start..).unwrap_or_default();
-    let plain = plain_prefix(rest);
-    // Most strings are short, plain and end here.
-    if plain.is_ascii && rest.get(plain.length) == Some(&b'"') {
-        return Scanned {
-            end: start + plain.length,
-            how: How::Plain,
-        };
-    }
-    scan_on(bytes, start, plain)
-}
-
-/// Goes on with a string of which `plain` was read.
-#[inline(never)]
-fn scan_on(bytes: &[u8], start: usize, mut plain: Plain) -> Scanned {
-    let mut end = start + plain.length;
-    let mut how = How::Plain;
-    loop {
-        match bytes.get(end) {
-            Some(b'"') => break,
-            Some(b'\\') => {
-                how = How::Escaped;
-                match bytes.get(end + 1) {
-                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => end += 2,
-                    _ => match escape(bytes.get(end..).unwrap_or_default()) {
-                        Ok(length) => end += length,
-                        Err(_) => return Scanned { end, how: How::Bad },
-                    },
-                }
-            }
-            _ => return Scanned { end, how: How::Bad },
-        }
-        let next = plain_prefix(bytes.get(end..).unwrap_or_default());
-        end += next.length;
-        plain.is_ascii &= next.is_ascii;
-    }
-    let is_text = || std::str::from_utf8(bytes.get(start..end).unwrap_or_default()).is_ok();
-    if !plain.is_ascii && !is_text() {
-        how = How::Bad;
-    }
-    Scanned { end, how }
-}
-
-/// The length of the escape that these bytes begin with, both halves of a surrogate pair included, or what is wrong
-/// with it.
-fn escape(bytes: &[u8]) -> std::result::Result<usize, &'static str> {
-    const BAD: &str = "not valid JSON: a bad escape";
-    const HALF: &str = "half of a surrogate pair in a string";
-    match bytes.get(1) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
-        Some(b'u') => match hex4(bytes.get(2..6)).ok_or(BAD)? {
-            0xD800..=0xDBFF => {
-                let low = match bytes.get(6..8) {
-                    Some(b"\\u") => hex4(bytes.get(8..12)),
-                    _ => None,
-                };
-                match low {
-                    Some(0xDC00..=0xDFFF) => Ok(12),
-                    _ => Err(HALF),
-                }
-            }
-            0xDC00..=0xDFFF => Err(HALF),
-            _ => Ok(6),
-        },
-        _ => Err(BAD),
-    }
-}
-
-/// The beginning of a string, as far as it needs no attention: no quote, no backslash, no control character.
-#[derive(Clone, Copy, Debug)]
-struct Plain {
-    length: usize,
-    is_ascii: bool,
-}
-
-/// Strings are searched a word at a time up to here: names, roles, ids.
-const NEAR: usize = 16;
-/// Then, up to here, in blocks of [`BLOCK`]: prose between two escapes.
-const FAR: usize = 512;
-const BLOCK: usize = 32;
-/// And what is longer still in windows of this many bytes, which stay in the nearest cache from one look to the next.
-const WINDOW: usize = 8 * 1024;
-const ONES: u64 = u64::from_le_bytes([1; 8]);
-const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-
-#[inline(always)]
-fn plain_prefix(bytes: &[u8]) -> Plain {
-    let near = words_prefix(bytes.get(..NEAR).unwrap_or(bytes));
-    if near.ended {
-        return near.plain;
-    }
-    far_prefix(bytes, near.plain)
-}
-
-struct Words {
-    plain: Plain,
-    /// Something special is next; otherwise less than a word is left.
-    ended: bool,
-}
-
-#[inline(always)]
-fn words_prefix(bytes: &[u8]) -> Words {
-    let (mut length, mut all) = (0, 0);
-    let (words, _) = bytes.as_chunks();
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let special = special(word);
-        if special != 0 {
-            // Of this word the bytes before the special one.
-            all |= word & (special & special.wrapping_neg()).wrapping_sub(1);
-            length += (special.trailing_zeros() / 8) as usize;
-            let is_ascii = all & HIGH == 0;
-            let plain = Plain { length, is_ascii };
-            return Words { plain, ended: true };
-        }
-        all |= word;
-        length += 8;
-    }
-    let is_ascii = all & HIGH == 0;
-    let plain = Plain { length, is_ascii };
-    Words {
-        plain,
-        ended: false,
-    }
-}
-
-/// Goes on from what was searched so far.
-#[inline(never)]
-fn far_prefix(bytes: &[u8], mut plain: Plain) -> Plain {
-    let rest = bytes.get(plain.length..).unwrap_or_default();
-    let (blocks, _) = rest.as_chunks::<BLOCK>();
-    for block in blocks.iter().take(FAR / BLOCK) {
-        if !is_plain_ascii(block) {
-            let words = words_prefix(block);
-            plain.is_ascii &= words.plain.is_ascii;
-            if words.ended {
-                plain.length += words.plain.length;
-                return plain;
-            }
-        }
-        plain.length += BLOCK;
-    }
-    long_prefix(bytes, plain)
-}
-
-/// Whether a block holds nothing but plain ASCII: without branches, so that compilers turn it into vector instructions,
-/// and a question at a time, because of two at once they make more.
-#[inline(always)]
-fn is_plain_ascii(block: &[u8; BLOCK]) -> bool {
-    let any = |is: fn(&u8) -> bool| block.iter().fold(false, |any, byte| any | is(byte));
-    // As signed numbers control characters and all beyond ASCII are below the space.
-    let low = any(|byte| byte.cast_signed() < b' '.cast_signed());
-    let quote = any(|byte| *byte == b'"');
-    let backslash = any(|byte| *byte == b'\\');
-    !(low || quote || backslash)
-}
-
-/// The high bits of a word's bytes that are a quote, a backslash or a control character. Right up to the lowest of
-/// them; a borrow can make a byte above it look special.
-///
-/// With its second bit turned, an ASCII byte is below 0x21 if and only if it is a control character or a quote: turned,
-/// control characters are each other, the quote is 0x20 and the space 0x22.
-#[inline]
-const fn special(word: u64) -> u64 {
-    let quote_or_control = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
-    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    (quote_or_control | backslash) & !word & HIGH
-}
-
-#[inline(never)]
-fn long_prefix(bytes: &[u8], mut plain: Plain) -> Plain {
-    loop {
-        let rest = bytes.get(plain.length..).unwrap_or_default();
-        let window = rest.get(..WINDOW).unwrap_or(rest);
-        let end = memchr::memchr2(b'"', b'\\', window);
-        let found = end.and_then(|end| window.get(..end)).unwrap_or(window);
-        if !is_printable_ascii(found) {
-            plain.is_ascii = false;
-            if let Some(control) = found.iter().position(|byte| *byte < 0x20) {
-                plain.length += control;
-                return plain;
-            }
-        }
-        plain.length += found.len();
-        if end.is_some() || window.len() == rest.len() {
-            return plain;
-        }
-    }
-}
-
-fn is_printable_ascii(bytes: &[u8]) -> bool {
-    // As signed numbers control characters and all beyond ASCII are below the space, and less the space they are
-    // negative: one subtraction a byte, which compilers turn into vector instructions.
-    let signs = bytes.iter().fold(0, |signs, byte| {
-        signs | byte.cast_signed().saturating_sub(b' '.cast_signed())
-    });
-    signs >= 0
-}
-
-fn hex4(digits: Option<&[u8]>) -> Option<u32> {
-    digits?.iter().try_fold(0, |unit, digit| {
-        Some(unit << 4 | char::from(*digit).to_digit(16)?)
-    })
-}
-
-/// Undoes the escapes of a string that was scanned before.
-fn unescape(raw: &str) -> Option<String> {
-    let mut out = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
-        out.push_str(rest.get(..at)?);
-        let escape = rest.get(at + 1..)?;
-        let mut used = 1;
-        out.push(match escape.as_bytes().first()? {
-            b'"' => '"',
-            b'\\' => '\\',
-            b'/' => '/',
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let bytes = escape.as_bytes();
-                let unit = hex4(bytes.get(1..5))?;
-                used = 5;
-                let code = if (0xD800..0xDC00).contains(&unit) {
-                    used = 11;
-                    let low = hex4(bytes.get(7..11))?.checked_sub(0xDC00)?;
-                    0x1_0000 + ((unit - 0xD800) << 10) + low
-                } else {
-                    unit
-                };
-                char::from_u32(code)?
-            }
-            _ => return None,
-        });
-        rest = escape.get(used..)?;
-    }
-    out.push_str(rest);
-    Some(out)
 }
 
 /// Whether a key would be one of `governed` if case were ignored, though it is not that key itself.

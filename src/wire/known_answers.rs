@@ -1,17 +1,9 @@
 //! Whole answers by their learned shape: the facts of the slow reader, without reading JSON again.
 //!
 //! One provider's answers differ in their ids, in their text and in a few numbers, and reading what is the same in all
-//! of them is most of the work. An answer that was read is remembered as its bytes with [*holes*](super::holes): what
-//! the reader noted that it didn't look at, or of which it took the length or the number alone. A later answer that
-//! equals it in every byte outside the holes, and whose holes hold well-formed contents of the same type, is read by
-//! looking into the holes.
-//!
-//! Why that is sound: outside the holes the bytes are those of a strict document, so the keys, the nesting, the types
-//! and all the values that were looked at are the same. What is in a string's hole ends at its closing quote, as the
-//! slow reader finds it and by the same code. What is in a number's hole is a number as JSON writes it, and the byte
-//! after it is one that ended a number before. So the two documents differ in those values alone, and the slow reader
-//! would have found the same facts but for the lengths and numbers that are taken from the holes. A name of a tool, an
-//! index of a choice or a type is looked at, and so never in a hole.
+//! of them is most of the work. Why reading by a [shape](super::shape) is sound is said there; here the whole document has
+//! to be of the shape, to its last byte. A name of a tool, an index of a choice or a type is looked at, and so never in a
+//! hole.
 //!
 //! What is kept is the answer without the contents of its holes: keys, names of tools, words such as `assistant`; no
 //! text, no argument and no id.
@@ -21,16 +13,11 @@ use std::cell::Cell;
 use super::answer::{self, AnswerFacts, DocumentFacts, Usage};
 use super::error::Result;
 use super::fast::whole_number;
-use super::holes::{Filling, Hole, Holes, Tokens};
-use super::json::{self, Reader, Scratch};
+use super::json::{Reader, Scratch};
+use super::shape::{Filling, Holes, Shape, Tokens, Trials};
 
 /// How many shapes a thread keeps: text and the calls of a few tools, of one provider or two.
 const SHAPES: usize = 8;
-/// A shape with more bytes outside its holes isn't kept.
-const LONGEST: usize = 8 * 1024;
-/// After so many shapes in a row that matched nothing, only one answer in [`RARELY`] is learned.
-const TRIALS: u32 = 16;
-const RARELY: u32 = 32;
 
 /// The APIs whose answers are read in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,37 +26,26 @@ pub(crate) enum Api {
     Other,
 }
 
-/// The shapes that a thread knows, the last that matched first.
+/// The answers that a thread knows, the last that came first.
 #[derive(Debug, Default)]
-struct Shapes {
-    known: Vec<Shape>,
+struct Answers {
+    known: Vec<Known>,
     holes: Holes,
-    /// Shapes that were learned since one matched.
-    in_vain: u32,
+    trials: Trials,
 }
 
 #[derive(Debug)]
-struct Shape {
+struct Known {
     api: Api,
-    /// The bytes outside of the holes.
-    literals: Box<[u8]>,
-    holes: Box<[Gap]>,
+    shape: Shape,
     /// What the last answer of this shape said.
     facts: DocumentFacts,
     /// Bytes of generated text outside of the holes.
     text: u64,
 }
 
-/// A hole of a shape.
-#[derive(Clone, Copy, Debug)]
-struct Gap {
-    /// How many bytes of literals lie between it and the hole before it, or the beginning.
-    lead: usize,
-    filling: Filling,
-}
-
 thread_local! {
-    static KNOWN: Cell<Option<Box<Shapes>>> = const { Cell::new(None) };
+    static KNOWN: Cell<Option<Box<Answers>>> = const { Cell::new(None) };
 }
 
 /// Reads a whole answer and passes on what it says.
@@ -82,141 +58,121 @@ pub(crate) fn read<T>(
     take: impl FnOnce(Result<&DocumentFacts>) -> T,
 ) -> T {
     // Taken rather than borrowed: whoever takes the facts may tell somebody who makes a call of his own.
-    let taken = KNOWN.try_with(Cell::take).ok().flatten();
-    let mut shapes = taken.unwrap_or_default();
-    let taken = match shapes.find(document, api) {
+    let kept = KNOWN.try_with(Cell::take).ok().flatten();
+    let mut answers = kept.unwrap_or_default();
+    let taken = match answers.find(document, api) {
         Some(facts) => take(Ok(facts)),
-        None => match shapes.learn(document, api) {
+        None => match answers.learn(document, api) {
             Ok(facts) => take(Ok(&facts)),
             Err(error) => take(Err(error)),
         },
     };
-    let _ = KNOWN.try_with(|known| known.set(Some(shapes)));
+    let _ = KNOWN.try_with(|known| known.set(Some(answers)));
     taken
 }
 
-impl Shapes {
+impl Answers {
     fn find(&mut self, document: &[u8], api: Api) -> Option<&DocumentFacts> {
         let mut known = self.known.iter_mut();
-        let at = known.position(|shape| shape.api == api && shape.fits(document))?;
-        self.in_vain = 0;
+        let at = known.position(|known| known.api == api && known.is(document))?;
+        self.trials.fitted();
         // The usual one is looked at first.
         self.known.get_mut(..=at)?.rotate_right(1);
-        self.known.first().map(|shape| &shape.facts)
+        self.known.first().map(|known| &known.facts)
     }
 
-    /// Reads the answer, and remembers its shape.
+    /// Reads an answer, and remembers its shape.
     fn learn(&mut self, document: &[u8], api: Api) -> Result<DocumentFacts> {
-        self.in_vain = self.in_vain.saturating_add(1);
-        let learns = self.in_vain <= TRIALS || self.in_vain.is_multiple_of(RARELY);
-        let holes = learns.then_some(&mut self.holes);
+        let learns = self.trials.may_learn();
         let mut facts = AnswerFacts::default();
         Scratch::lend(|scratch| {
-            let reader = Reader::new(document, scratch)?.noting(holes);
-            match api {
-                Api::Chat => answer::chat(reader, &mut facts),
-                Api::Other => answer::any(reader, &mut facts),
+            let mut reader = Reader::new(document, scratch)?;
+            if learns {
+                reader.start_noting(std::mem::take(&mut self.holes));
             }
+            let read = match api {
+                Api::Chat => answer::chat(&mut reader, &mut facts),
+                Api::Other => answer::any(&mut reader, &mut facts),
+            };
+            if learns {
+                self.holes = reader.stop_noting();
+            }
+            read
         })?;
         let facts = DocumentFacts::from(facts);
-        let holes = self.holes.usable().filter(|_| learns);
-        if let Some(shape) = holes.and_then(|holes| Shape::new(document, api, &facts, holes)) {
+        if learns && let Some(known) = Known::new(document, api, &facts, &self.holes) {
             self.known.truncate(SHAPES - 1);
-            self.known.insert(0, shape);
+            self.known.insert(0, known);
         }
         Ok(facts)
     }
 }
 
-impl Shape {
-    fn new(document: &[u8], api: Api, facts: &DocumentFacts, holes: &[Hole]) -> Option<Self> {
-        let open = holes.iter().map(|hole| hole.end - hole.start).sum();
-        if document.len().saturating_sub(open) > LONGEST {
-            return None;
-        }
-        let mut text = facts.text;
-        let mut literals = Vec::with_capacity(document.len().saturating_sub(open));
-        let mut gaps = Vec::with_capacity(holes.len());
-        let mut known = 0;
-        for hole in holes {
-            let literal = document.get(known..hole.start)?;
-            // By the same code, so that a shape fits at least what it was made of.
-            let (mut generated, mut usage) = (0, Usage::default());
-            let rest = document.get(hole.start..)?;
-            let length = filled(rest, hole.filling, &mut generated, &mut usage)?;
-            if hole.start + length != hole.end {
-                return None;
-            }
-            text = text.checked_sub(generated)?;
-            gaps.push(Gap {
-                lead: literal.len(),
-                filling: hole.filling,
-            });
-            literals.extend_from_slice(literal);
-            known = hole.end;
-        }
-        literals.extend_from_slice(document.get(known..)?);
+impl Known {
+    fn new(document: &[u8], api: Api, facts: &DocumentFacts, holes: &Holes) -> Option<Self> {
+        let mut filled = Filled::default();
+        let shape = Shape::of(document, 0, holes, |filling, contents| {
+            filled.take(filling, contents)
+        })?;
         Some(Self {
             api,
-            literals: literals.into(),
-            holes: gaps.into(),
+            shape,
+            text: facts.text.checked_sub(filled.text)?,
             facts: DocumentFacts {
                 calls: facts.calls.clone(),
                 ..*facts
             },
-            text,
         })
     }
 
-    /// Whether an answer has this shape; if so, what it says is in `facts`.
-    fn fits(&mut self, document: &[u8]) -> bool {
-        let Some((text, usage)) = self.fill(document) else {
+    /// Whether an answer is this one but for its holes; if so, what it says is in `facts`.
+    fn is(&mut self, document: &[u8]) -> bool {
+        let mut filled = Filled::default();
+        let length = self
+            .shape
+            .fill(document, |filling, contents| filled.take(filling, contents));
+        if length != Some(document.len()) {
             return false;
-        };
-        self.facts.text = text;
-        self.facts.usage = self.facts.usage.map(|_| usage);
-        true
-    }
-
-    /// Generated text in bytes, and usage.
-    fn fill(&self, document: &[u8]) -> Option<(u64, Usage)> {
-        let (mut rest, mut literals) = (document, &*self.literals);
-        let (mut text, mut usage) = (self.text, Usage::default());
-        for hole in &self.holes {
-            let (literal, after) = literals.split_at_checked(hole.lead)?;
-            literals = after;
-            rest = rest.strip_prefix(literal)?;
-            let length = filled(rest, hole.filling, &mut text, &mut usage)?;
-            rest = rest.get(length..)?;
         }
-        (rest == literals).then_some((text, usage))
+        self.facts.text = self.text.saturating_add(filled.text);
+        self.facts.usage = self.facts.usage.map(|_| filled.usage);
+        true
     }
 }
 
-/// The length of what fills a hole at the beginning of some bytes, if that is well formed.
-fn filled(bytes: &[u8], filling: Filling, text: &mut u64, usage: &mut Usage) -> Option<usize> {
-    Some(match filling {
-        Filling::String => json::string_end(bytes, 0)?,
-        Filling::Text | Filling::SomeText => {
-            let length = json::string_end(bytes, 0)?;
-            if filling == Filling::SomeText && length == 0 {
-                return None;
+/// What an answer's holes say.
+#[derive(Debug, Default)]
+struct Filled {
+    text: u64,
+    usage: Usage,
+}
+
+impl Filled {
+    #[inline]
+    fn take(&mut self, filling: Filling, contents: &[u8]) -> Option<()> {
+        match filling {
+            Filling::String | Filling::Number => {}
+            // A name decides.
+            Filling::Name => return None,
+            Filling::SomeText if contents.is_empty() => return None,
+            Filling::Text | Filling::SomeText => {
+                self.text = self.text.saturating_add(contents.len() as u64);
             }
-            *text = text.saturating_add(length as u64);
-            length
+            Filling::Tokens(tokens) => {
+                let (number, length) = whole_number(contents)?;
+                if length != contents.len() {
+                    return None;
+                }
+                let count = match tokens {
+                    Tokens::Input => &mut self.usage.input,
+                    Tokens::Output => &mut self.usage.output,
+                    Tokens::Total => &mut self.usage.total,
+                };
+                *count = (*count).max(Some(number));
+            }
         }
-        Filling::Number => json::number_end(bytes, 0)?,
-        Filling::Tokens(tokens) => {
-            let (number, length) = whole_number(bytes)?;
-            let count = match tokens {
-                Tokens::Input => &mut usage.input,
-                Tokens::Output => &mut usage.output,
-                Tokens::Total => &mut usage.total,
-            };
-            *count = (*count).max(Some(number));
-            length
-        }
-    })
+        Some(())
+    }
 }
 
 #[cfg(test)]
@@ -344,10 +300,7 @@ mod tests {
                 let known = KNOWN.take().unwrap().known;
                 known
                     .iter()
-                    .map(|shape| {
-                        String::from_utf8_lossy(&shape.literals).into_owned()
-                            + &format!("{:?}", shape.facts)
-                    })
+                    .map(|known| known.shape.literals() + &format!("{:?}", known.facts))
                     .collect::<Vec<_>>()
             });
             let known = reader.join().unwrap();
@@ -362,10 +315,7 @@ mod tests {
             .map(|number| call("a", &format!("tool_{number}"), "{}"))
             .collect();
         assert_eq!(shapes_after(&many), SHAPES);
-        let large = format!(
-            r#"{{"choices":[],"list":[{}true]}}"#,
-            "true,".repeat(LONGEST / 5)
-        );
+        let large = format!(r#"{{"choices":[],"list":[{}true]}}"#, "true,".repeat(2_000));
         let holes = format!(r#"{{"choices":[],"list":[{}0]}}"#, "0,".repeat(100));
         assert_eq!(shapes_after(&[large, holes]), 0);
     }

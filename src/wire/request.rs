@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use super::error::{Result, WireError};
 use super::fields::{Fields, Read};
 use super::json::{Kind, Reader, Scratch, is_case_variant, is_unusual};
+use super::known_messages::{Messages, Site};
 use super::known_tools;
+use super::shape::Filling;
 use super::splice::{self, UsageAsked};
 use super::tool::{Mcp, Mention, Tool};
 
@@ -55,7 +57,7 @@ pub(crate) struct RequestFacts<'a> {
 }
 
 impl<'a> RequestFacts<'a> {
-    fn note(&mut self, name: Cow<'a, str>) {
+    pub(super) fn note(&mut self, name: Cow<'a, str>) {
         let known =
             name.is_empty() || self.history.len() >= MAX_TOOLS || self.history.contains(&name);
         if !known {
@@ -256,7 +258,11 @@ fn value<'a>(
             facts.declare(Mention::of_type(Cow::Borrowed(tool)));
             r.skip()
         }
-        Read::Messages => list(r, "`messages` is not a list", |r| message(r, facts)),
+        Read::Messages => Messages::lend(|known| {
+            list(r, "`messages` is not a list", |r| {
+                known.read(r, facts, Site::Message, message)
+            })
+        }),
         Read::Items => match r.kind()? {
             Kind::Array => items(r, facts),
             _ => text(r, facts),
@@ -618,6 +624,8 @@ fn message<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<(
             })
         }),
         "function_call" if r.kind()? == Kind::Object => r.object(|r, key| call_part(r, key, facts)),
+        // Not as a hole: messages of another role look different in the rest, too.
+        "role" if r.kind()? == Kind::String => r.string_len().map(|_| ()),
         "role" => r.skip(),
         _ => text(r, facts),
     })
@@ -625,7 +633,9 @@ fn message<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<(
 
 fn call_part<'a>(r: &mut Reader<'a, '_>, key: &str, facts: &mut RequestFacts<'a>) -> Result<()> {
     if key == "name" && r.kind()? == Kind::String {
+        let start = r.position();
         let name = r.string()?;
+        r.note_hole(start, Filling::Name);
         facts.note(name);
         return Ok(());
     }
@@ -644,6 +654,20 @@ struct Item<'a> {
     tools: Vec<Definition<'a>>,
 }
 
+impl Item<'_> {
+    /// Whether it brings nothing but text and the name of a tool that was called, and its id means nothing.
+    fn is_told_by_its_shape(&self, kind: &str) -> bool {
+        let quiet = match kind {
+            "function_call" | "custom_tool_call" => true,
+            "message" | "reasoning" | "function_call_output" | "custom_tool_call_output" => {
+                self.name.is_none()
+            }
+            _ => false,
+        };
+        quiet && self.tools.is_empty()
+    }
+}
+
 const ITEM_KEYS: &[&str] = &[
     "approval_request_id",
     "approve",
@@ -656,15 +680,18 @@ const ITEM_KEYS: &[&str] = &[
 
 /// The items of a conversation (API reference, create response, `input`): history for the most part, but some
 /// bring tools or let one run.
-fn items<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> {
+fn items<'a, 's>(r: &mut Reader<'a, 's>, facts: &mut RequestFacts<'a>) -> Result<()> {
     // Requests for approval seen so far, by their ids.
     let mut requests: Vec<(Cow<'_, str>, Tool)> = Vec::new();
-    r.array(|r| {
+    let mut read = |r: &mut Reader<'a, 's>, facts: &mut RequestFacts<'a>| {
         if r.kind()? != Kind::Object {
             return text(r, facts);
         }
         let item = item(r, facts)?;
         let kind = item.kind.as_deref().unwrap_or("message");
+        if !item.is_told_by_its_shape(kind) {
+            r.note_no_shape();
+        }
         let mcp = |tool: Option<&str>| {
             let label = item.label.clone().unwrap_or_default();
             Tool::mcp(&label, tool)
@@ -701,7 +728,8 @@ fn items<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()>
         item.tools
             .into_iter()
             .try_for_each(|tool| tool.declare("", facts, r))
-    })
+    };
+    Messages::lend(|known| r.array(|r| known.read(r, facts, Site::Item, &mut read)))
 }
 
 fn item<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<Item<'a>> {
@@ -723,13 +751,23 @@ fn item<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<Item
                 found.approves = r.boolean()?;
             }
             "id" | "name" | "server_label" | "approval_request_id" if r.kind()? == Kind::String => {
+                let start = r.position();
                 let value = Some(r.string()?);
+                // Of what else they name nothing is taken by a shape.
+                let filling = match key {
+                    "name" => Filling::Name,
+                    _ => Filling::String,
+                };
+                r.note_hole(start, filling);
                 match key {
                     "id" => found.id = value,
                     "name" => found.name = value,
                     "server_label" => found.label = value,
                     _ => found.approved = value,
                 }
+            }
+            "role" if r.kind()? == Kind::String => {
+                r.string_len()?;
             }
             "role" | "status" | "call_id" => r.skip()?,
             _ => text(r, facts)?,
@@ -750,6 +788,7 @@ fn text<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> 
                 facts.parts = facts.parts.saturating_add(1);
             } else {
                 facts.text = facts.text.saturating_add(length);
+                r.note_hole(start, Filling::Text);
             }
             Ok(())
         }
