@@ -76,8 +76,29 @@ struct KnownKey {
     unescaped: bool,
 }
 
+/// A key as it is written as a rule: in quotes, without escapes, and with its colon right after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct QuotedKey {
+    quoted: Box<str>,
+    mark: u64,
+}
+
+impl QuotedKey {
+    /// `None` of a key that can't be written without escapes.
+    pub(super) fn new(key: &str) -> Option<Self> {
+        let plain = strings::scan(format!("{key}\"").as_bytes());
+        (plain.how == How::Plain && plain.end == key.len()).then(|| Self {
+            quoted: format!("\"{key}\":").into(),
+            mark: mark(key.as_bytes()),
+        })
+    }
+}
+
+/// Of an object with more keys none is a [`QuotedKey`] of which it is known that it is new.
+pub(super) const MAX_KNOWN_KEYS: usize = LINEAR_KEYS - 1;
+
 /// The keys that an object has had so far: those in the scratch from `first` on.
-struct Keys<'a> {
+pub(super) struct Keys<'a> {
     first: usize,
     first_unescaped: usize,
     /// A bit for each key, chosen by its mark: a key whose bit is new needs no comparing.
@@ -318,13 +339,9 @@ impl<'a, 's> Reader<'a, 's> {
         &mut self,
         mut member: impl FnMut(&mut Self, &str) -> Result<()>,
     ) -> Result<()> {
-        if self.kind()? != Kind::Object {
-            return self.fail("an object was expected");
-        }
-        if !self.open(b'}')? {
+        let Some(mut keys) = self.open_object()? else {
             return Ok(());
-        }
-        let mut keys = self.first_key();
+        };
         loop {
             if let Some(end) = self.plain_key(&mut keys) {
                 let key = self.text(self.key_start + 1, end)?;
@@ -333,13 +350,59 @@ impl<'a, 's> Reader<'a, 's> {
                 let key = self.key(&mut keys)?;
                 member(self, &key)?;
             }
-            if !self.more(b'}', AFTER_MEMBER)? {
-                break;
+            if !self.more_members(&keys)? {
+                return Ok(());
             }
         }
-        self.scratch.keys.truncate(keys.first);
-        self.scratch.unescaped.truncate(keys.first_unescaped);
-        Ok(())
+    }
+
+    /// Steps into an object, whose first key is next; `None` when it is empty, and then it was read.
+    pub(super) fn open_object(&mut self) -> Result<Option<Keys<'a>>> {
+        if self.kind()? != Kind::Object {
+            return self.fail("an object was expected");
+        }
+        let opened = self.open(b'}')?;
+        Ok(opened.then(|| self.first_key()))
+    }
+
+    /// Reads the key that is next, and the colon after it.
+    pub(super) fn next_key(&mut self, keys: &mut Keys<'a>) -> Result<Cow<'a, str>> {
+        match self.plain_key(keys) {
+            Some(end) => self.text(self.key_start + 1, end).map(Cow::Borrowed),
+            None => self.key(keys),
+        }
+    }
+
+    /// Reads the key that is next if it is this one, which the object hasn't had, as it came after the same keys before.
+    #[inline]
+    pub(super) fn known_key(&mut self, keys: &mut Keys<'a>, known: &QuotedKey) -> bool {
+        self.token();
+        let length = known.quoted.len();
+        if !self.rest().starts_with(known.quoted.as_bytes()) {
+            return false;
+        }
+        keys.bits |= 1 << (known.mark >> 58);
+        self.scratch.keys.push(KnownKey {
+            mark: known.mark,
+            start: self.pos + 1,
+            // Before its quote and its colon.
+            end: self.pos + length.saturating_sub(2),
+            unescaped: false,
+        });
+        self.key_start = self.pos;
+        self.pos += length;
+        true
+    }
+
+    /// Steps over the comma before the next member, or, then false, out of the object.
+    #[inline]
+    pub(super) fn more_members(&mut self, keys: &Keys<'a>) -> Result<bool> {
+        let more = self.more(b'}', AFTER_MEMBER)?;
+        if !more {
+            self.scratch.keys.truncate(keys.first);
+            self.scratch.unescaped.truncate(keys.first_unescaped);
+        }
+        Ok(more)
     }
 
     /// Reads a key that is written without escapes and can't be one of those before it, and the colon after it; returns

@@ -197,3 +197,196 @@ fn text_in(filling: Filling, contents: &[u8]) -> Option<u64> {
         Filling::SomeText | Filling::Tokens(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fields::{self, Fields};
+    use super::super::json::Scratch;
+    use super::super::request::read;
+    use super::*;
+
+    /// What a body says to a thread that has read these before.
+    fn read_after(known: &[&str], body: &str, fields: Fields) -> String {
+        std::thread::scope(|threads| {
+            let reader = threads.spawn(|| {
+                for known in known {
+                    let _ = read(known.as_bytes(), fields, &mut Scratch::default());
+                }
+                let read = read(body.as_bytes(), fields, &mut Scratch::default());
+                format!("{read:?}")
+            });
+            reader.join().unwrap()
+        })
+    }
+
+    fn shapes_after(body: &str, fields: Fields) -> Vec<String> {
+        std::thread::scope(|threads| {
+            let reader = threads.spawn(|| {
+                read(body.as_bytes(), fields, &mut Scratch::default()).unwrap();
+                let known = KNOWN.take().known;
+                known.iter().map(|known| known.shape.literals()).collect()
+            });
+            reader.join().unwrap()
+        })
+    }
+
+    fn chat(messages: &[&str]) -> String {
+        format!(
+            r#"{{"model":"o3","messages":[{}],"temperature":0.5}}"#,
+            messages.join(",")
+        )
+    }
+
+    fn response(items: &[&str]) -> String {
+        format!(r#"{{"model":"o3", "input":[{}]}}"#, items.join(", "))
+    }
+
+    const MESSAGES: [&str; 8] = [
+        r#"{"role":"system","content":"Be helpful."}"#,
+        r#"{"role":"user","content":"a\\\"b\u00e9é"}"#,
+        r#"{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"file_read","arguments":"{\"a\":1}"}}]}"#,
+        r#"{"role":"tool","tool_call_id":"call_1","content":"secret"}"#,
+        r#"{"role":"user","content":[{"type":"text","text":"x"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}"#,
+        r#"{"role":"user","content":"data:image/png;base64,AAAA"}"#,
+        r#"{"role":"assistant","content":"","function_call":{"name":"web_search","arguments":"{}"}}"#,
+        r#"{"role":"user","content":[7, 8, {"type":"file","file":{"file_id":"f"}}]}"#,
+    ];
+
+    const ITEMS: [&str; 9] = [
+        r#"{"role":"user","content":"hello"}"#,
+        r#"{"type":"message","id":"msg_1","role":"assistant","content":[{"type":"output_text","text":"x"}]}"#,
+        r#"{"type":"function_call","id":"fc_1","call_id":"call_1","name":"file_read","arguments":"{}"}"#,
+        r#"{"type":"function_call_output","call_id":"call_1","output":"secret"}"#,
+        r#"{"type":"mcp_approval_request","id":"a1","server_label":"s","name":"t","arguments":"{}"}"#,
+        r#"{"type":"mcp_approval_response","approval_request_id":"a1","approve":true}"#,
+        r#"{"type":"item_reference","id":"msg_1"}"#,
+        r#"{"type":"web_search_call","id":"w","status":"completed"}"#,
+        r#"{"type":"message","name":"file_read","role":"user","content":"x","tools":[{"type":"function","name":"y"}]}"#,
+    ];
+
+    #[test]
+    fn a_conversation_that_goes_on_is_known() {
+        let first = chat(&MESSAGES[..4]);
+        let other = r#"{"role":"assistant","content":null,"tool_calls":[{"id":"call_22","type":"function","function":{"name":"web_search","arguments":"{}"}}]}"#;
+        let longer = chat(&[
+            MESSAGES[0],
+            r#"{"role":"user","content":"something else"}"#,
+            other,
+            r#"{"role":"tool","tool_call_id":"call_22","content":""}"#,
+            MESSAGES[1],
+        ]);
+        let known = shapes_after(&first, fields::CHAT);
+        assert_eq!(known.len(), 4);
+        let says = read_after(&[&first], &longer, fields::CHAT);
+        assert_eq!(says, read_after(&[], &longer, fields::CHAT));
+        assert!(says.contains(r#"history: ["web_search"]"#), "{says}");
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for body in [&first, &longer] {
+                    read(body.as_bytes(), fields::CHAT, &mut Scratch::default()).unwrap();
+                }
+                assert_eq!(KNOWN.take().known.len(), 4);
+            });
+        });
+    }
+
+    #[test]
+    fn no_text_no_id_and_no_name_is_kept() {
+        let chats = shapes_after(&chat(&MESSAGES), fields::CHAT).concat();
+        let items = shapes_after(&response(&ITEMS), fields::RESPONSES).concat();
+        for secret in ["helpful", "secret", "call_1", "file_read", "AAAA", "msg_1"] {
+            assert!(!chats.contains(secret), "{chats}");
+            assert!(!items.contains(secret), "{items}");
+        }
+    }
+
+    #[test]
+    fn what_does_more_than_speak_has_no_shape() {
+        for (item, shapes) in ITEMS.iter().zip([1, 1, 1, 1, 0, 0, 0, 0, 0]) {
+            let known = shapes_after(&response(&[item]), fields::RESPONSES);
+            assert_eq!(known.len(), shapes, "{item}");
+        }
+        // A name with an escape is another name than its bytes.
+        let escaped = MESSAGES[2].replace("file_read", r"file\u005fread");
+        assert_eq!(shapes_after(&chat(&[&escaped]), fields::CHAT).len(), 0);
+        let known = chat(&MESSAGES[2..3]);
+        let says = read_after(&[&known], &chat(&[&escaped]), fields::CHAT);
+        assert!(says.contains(r#"history: ["file_read"]"#), "{says}");
+    }
+
+    #[test]
+    fn data_in_place_of_text_is_a_part() {
+        let (text, data) = (chat(&MESSAGES[1..2]), chat(&MESSAGES[5..6]));
+        let says = read_after(&[&text], &data, fields::CHAT);
+        assert!(says.contains("text: 0, parts: 1"), "{says}");
+        assert_eq!(says, read_after(&[], &data, fields::CHAT));
+    }
+
+    #[test]
+    fn whatever_byte_differs_it_says_what_the_slow_reader_says() {
+        for (body, fields) in [
+            (chat(&MESSAGES), fields::CHAT),
+            (response(&ITEMS), fields::RESPONSES),
+        ] {
+            for at in (0..body.len()).filter(|at| body.is_char_boundary(*at)) {
+                let end = at + body[at..].chars().next().unwrap().len_utf8();
+                for other in ["", "x", "\"", "\\", "}", ",", "\n", "é"] {
+                    let mut changed = body.clone();
+                    changed.replace_range(at..end, other);
+                    assert_eq!(
+                        read_after(&[&body], &changed, fields),
+                        read_after(&[], &changed, fields),
+                        "{changed}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn as_deep_as_it_was_and_no_deeper() {
+        let nested = format!("{}{}", "[".repeat(125), "]".repeat(125));
+        let message = format!(r#"{{"role":"user","content":"x","note":{nested}}}"#);
+        let body = chat(&[&message]);
+        assert_eq!(shapes_after(&body, fields::CHAT).len(), 1);
+        let deeper = format!(r#"{{"source":{}}}"#, chat(&[&message]));
+        const DEEPER: Fields = &[("source", fields::Read::Object(fields::CHAT))];
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut scratch = Scratch::default();
+                read(body.as_bytes(), fields::CHAT, &mut scratch).unwrap();
+                let refused = read(deeper.as_bytes(), DEEPER, &mut scratch).unwrap_err();
+                assert!(refused.to_string().contains("deeper than 128"), "{refused}");
+            });
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn conversations_in_any_order_say_what_the_slow_reader_says(
+            before in prop::collection::vec(0..MESSAGES.len(), 0..20),
+            after in prop::collection::vec((0..MESSAGES.len(), any::<u16>(), prop::sample::select(vec!["", "\"", "\\", "a", "{", "}", "0", "name"])), 0..8),
+        ) {
+            let before: Vec<&str> = before.into_iter().map(|at| MESSAGES[at]).collect();
+            let changed: Vec<String> = after
+                .into_iter()
+                .map(|(at, place, other)| {
+                    let mut message = MESSAGES[at].replace('é', "e");
+                    let place = usize::from(place) % (message.len() * 3);
+                    if place < message.len() {
+                        message.replace_range(place..=place, other);
+                    }
+                    message
+                })
+                .collect();
+            let changed: Vec<&str> = changed.iter().map(String::as_str).collect();
+            let (known, body) = (chat(&before), chat(&changed));
+            prop_assert_eq!(
+                read_after(&[&known, &known], &body, fields::CHAT),
+                read_after(&[], &body, fields::CHAT)
+            );
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod fast;
 pub(crate) mod fields;
 pub(crate) mod json;
 pub(crate) mod known_answers;
+mod known_keys;
 mod known_messages;
 mod known_tools;
 pub(crate) mod multipart;

@@ -4,10 +4,12 @@
 //! counts, whatever the `type` beside it says: which of two names a server takes is the server's affair.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use super::error::{Result, WireError};
 use super::fields::{Fields, Read};
 use super::json::{Kind, Reader, Scratch, is_case_variant, is_unusual};
+use super::known_keys::Orders;
 use super::known_messages::{Messages, Site};
 use super::known_tools;
 use super::shape::Filling;
@@ -97,7 +99,14 @@ pub(crate) fn read<'a>(
     if reader.kind()? != Kind::Object {
         return Err(WireError::new("the body is not a JSON object"));
     }
-    object(&mut reader, fields, &mut facts)?;
+    Orders::lend(&ORDERS, |orders| {
+        orders.object(
+            &mut reader,
+            fields,
+            |r, key| meaning(r, key, fields),
+            |r, meaning| member(r, meaning, &mut facts),
+        )
+    })?;
     reader.end()?;
     Ok(facts)
 }
@@ -157,23 +166,51 @@ fn is_variant(key: &str, fields: Fields) -> bool {
             .any(|(known, _)| is_case_variant(key, &[known]))
 }
 
+/// What a key means.
+#[derive(Clone, Copy, Debug)]
+enum Meaning {
+    Field(&'static str, Read),
+    /// Anything but `null` continues from state that the server keeps.
+    ServerState,
+    /// Nothing to a policy.
+    Nothing,
+}
+
+fn meaning(r: &Reader<'_, '_>, key: &str, fields: Fields) -> Result<Meaning> {
+    if let Some((name, meaning)) = fields.iter().find(|(known, _)| *known == key) {
+        return Ok(Meaning::Field(name, *meaning));
+    }
+    if is_variant(key, fields) {
+        return wrong(r, "a key that is a known key in another case");
+    }
+    Ok(match key {
+        "previous_response_id" | "conversation" | "assistant_id" => Meaning::ServerState,
+        _ => Meaning::Nothing,
+    })
+}
+
+fn member<'a>(
+    r: &mut Reader<'a, '_>,
+    meaning: Meaning,
+    facts: &mut RequestFacts<'a>,
+) -> Result<()> {
+    match meaning {
+        Meaning::Field(name, meaning) => return value(r, name, meaning, facts),
+        Meaning::ServerState => facts.server_state |= r.kind()? != Kind::Null,
+        Meaning::Nothing => {}
+    }
+    r.skip()
+}
+
 fn object<'a>(r: &mut Reader<'a, '_>, fields: Fields, facts: &mut RequestFacts<'a>) -> Result<()> {
     r.object(|r, key| {
-        if let Some((name, meaning)) = fields.iter().find(|(known, _)| *known == key) {
-            return value(r, name, *meaning, facts);
-        }
-        if is_variant(key, fields) {
-            return wrong(r, "a key that is a known key in another case");
-        }
-        if matches!(
-            key,
-            "previous_response_id" | "conversation" | "assistant_id"
-        ) && r.kind()? != Kind::Null
-        {
-            facts.server_state = true;
-        }
-        r.skip()
+        let meaning = meaning(r, key, fields)?;
+        member(r, meaning, facts)
     })
+}
+
+thread_local! {
+    static ORDERS: Cell<Orders<Meaning>> = const { Cell::new(Orders::new()) };
 }
 
 fn value<'a>(
@@ -785,6 +822,8 @@ fn text<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<()> 
             let start = r.position();
             let length = r.string_len()? as u64;
             if r.starts_with(start + 1, "data:") {
+                // Neither a hole nor to be kept.
+                r.note_no_shape();
                 facts.parts = facts.parts.saturating_add(1);
             } else {
                 facts.text = facts.text.saturating_add(length);

@@ -1,0 +1,269 @@
+//! The order of a request's keys, learned: a key that comes where it came before is compared, and its meaning known.
+//!
+//! One client writes the keys of its requests in one order. Why going by it is sound: as long as every key so far came in
+//! the known order, byte for byte, the next one that does so too is the key that it was then. It is none of those before
+//! it, as it wasn't then, and it means what it meant. At the first key that doesn't come as expected, reading goes on as
+//! if all keys so far had been read one by one: which the object has had is noted either way.
+
+use std::cell::Cell;
+
+use super::error::Result;
+use super::fields::Fields;
+use super::json::{Keys, MAX_KNOWN_KEYS, QuotedKey, Reader};
+use super::shape::Trials;
+
+/// How many orders a thread keeps.
+const ORDERS: usize = 4;
+
+/// What a thread knows of objects whose keys have meanings `M`.
+pub(super) struct Orders<M> {
+    known: Vec<Order<M>>,
+    /// The one that came last.
+    last: usize,
+    /// The one that makes room for the next.
+    oldest: usize,
+    trials: Trials,
+}
+
+struct Order<M> {
+    /// Whose keys these are.
+    fields: Fields,
+    keys: Vec<(QuotedKey, M)>,
+}
+
+impl<M: Copy + 'static> Orders<M> {
+    pub(super) const fn new() -> Self {
+        Self {
+            known: Vec::new(),
+            last: 0,
+            oldest: 0,
+            trials: Trials::new(),
+        }
+    }
+
+    /// Lends what this thread knows.
+    pub(super) fn lend<T>(
+        kept: &'static std::thread::LocalKey<Cell<Self>>,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        // Taken rather than borrowed: a reader inside of a reader, or a thread that ends, gets a fresh one.
+        let mut orders = kept.try_with(Cell::take).unwrap_or_default();
+        let read = read(&mut orders);
+        let _ = kept.try_with(|kept| kept.set(orders));
+        read
+    }
+
+    /// Reads an object: `meaning` says what a key means that isn't known yet, and `member` must read or skip each value.
+    pub(super) fn object<'a>(
+        &mut self,
+        r: &mut Reader<'a, '_>,
+        fields: Fields,
+        mut meaning: impl FnMut(&Reader<'a, '_>, &str) -> Result<M>,
+        mut member: impl FnMut(&mut Reader<'a, '_>, M) -> Result<()>,
+    ) -> Result<()> {
+        let Some(mut keys) = r.open_object()? else {
+            return Ok(());
+        };
+        let mut way = Some(self.last);
+        let mut count = 0;
+        // The keys, when they come in an order that is to be learned.
+        let mut new: Option<Vec<(QuotedKey, M)>> = None;
+        loop {
+            let known = way.and_then(|at| self.along(r, &mut keys, fields, at, count));
+            let means = match known {
+                Some((at, means)) => {
+                    way = Some(at);
+                    means
+                }
+                None => {
+                    if let Some(at) = way.take()
+                        && self.trials.may_learn()
+                    {
+                        let order = self.known.get(at).filter(|order| is(order.fields, fields));
+                        let before = order.and_then(|order| order.keys.get(..count));
+                        new = Some(before.unwrap_or_default().to_vec());
+                    }
+                    let key = r.next_key(&mut keys)?;
+                    let means = meaning(r, &key)?;
+                    // Of an order without one of its keys nothing can be learned.
+                    new = new
+                        .zip(QuotedKey::new(&key))
+                        .filter(|(new, _)| new.len() < MAX_KNOWN_KEYS)
+                        .map(|(mut new, key)| {
+                            new.push((key, means));
+                            new
+                        });
+                    means
+                }
+            };
+            count += 1;
+            member(r, means)?;
+            if !r.more_members(&keys)? {
+                break;
+            }
+        }
+        match (way, new) {
+            (Some(at), _) => {
+                self.last = at;
+                self.trials.fitted();
+            }
+            (None, Some(keys)) => self.keep(Order { fields, keys }),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the next key if it comes as it does in the order at `at`, or in another one that begins with the same keys.
+    #[inline]
+    fn along<'a>(
+        &self,
+        r: &mut Reader<'a, '_>,
+        keys: &mut Keys<'a>,
+        fields: Fields,
+        at: usize,
+        count: usize,
+    ) -> Option<(usize, M)> {
+        let order = self.known.get(at);
+        if let Some(order) = order
+            && is(order.fields, fields)
+            && let Some((key, means)) = order.keys.get(count)
+            && r.known_key(keys, key)
+        {
+            return Some((at, *means));
+        }
+        let before = order.and_then(|order| order.keys.get(..count));
+        let before = before.unwrap_or_default();
+        self.known.iter().enumerate().find_map(|(other, order)| {
+            let same = other != at
+                && before.len() == count
+                && is(order.fields, fields)
+                && order.keys.get(..count).is_some_and(|keys| {
+                    let mut pairs = keys.iter().zip(before);
+                    pairs.all(|((key, _), (known, _))| key == known)
+                });
+            let (key, means) = order.keys.get(count).filter(|_| same)?;
+            r.known_key(keys, key).then_some((other, *means))
+        })
+    }
+
+    fn keep(&mut self, order: Order<M>) {
+        let at = self.oldest;
+        match self.known.get_mut(at) {
+            Some(oldest) => *oldest = order,
+            None => self.known.push(order),
+        }
+        self.oldest = (at + 1) % ORDERS;
+        self.last = at;
+    }
+}
+
+impl<M: Copy + 'static> Default for Orders<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A table of meanings is known by its place: where the compiler made two of one, an order is learned twice.
+fn is(fields: Fields, others: Fields) -> bool {
+    std::ptr::eq(fields, others)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fields;
+    use super::super::json::Scratch;
+    use super::super::request::read;
+
+    /// What a body says to a thread that has read these before.
+    fn read_after(known: &[String], body: &str) -> String {
+        std::thread::scope(|threads| {
+            let reader = threads.spawn(|| {
+                for known in known {
+                    let _ = read(known.as_bytes(), fields::CHAT, &mut Scratch::default());
+                }
+                let read = read(body.as_bytes(), fields::CHAT, &mut Scratch::default());
+                format!("{read:?}")
+            });
+            reader.join().unwrap()
+        })
+    }
+
+    /// Keys with values that can follow any of them, two of them with the same place among the marked ones or none.
+    const KEYS: [&str; 14] = [
+        r#""model":"#,
+        r#""messages":"#,
+        r#""tools":"#,
+        r#""stream":"#,
+        r#""n":"#,
+        r#""user":"#,
+        r#""conversation":"#,
+        r#""Model":"#,
+        r#""m\u006fdel":"#,
+        r#""model" :"#,
+        r#" "user":"#,
+        r#""unknown":"#,
+        r#""":"#,
+        r#""max_tokens":"#,
+    ];
+
+    fn body(members: &[(usize, usize)]) -> String {
+        const VALUES: [&str; 7] = ["null", "\"o3\"", "[]", "true", "1", "{}", "]"];
+        let members: Vec<String> = members
+            .iter()
+            .map(|(key, value)| KEYS[*key].to_owned() + VALUES[*value])
+            .collect();
+        format!("{{{}}}", members.join(","))
+    }
+
+    #[test]
+    fn a_key_that_comes_again_is_refused_wherever_it_comes() {
+        let known = r#"{"model":"o3","messages":[],"stream":true,"user":"x"}"#.to_owned();
+        for (body, says) in [
+            (r#"{"model":"o3","messages":[],"model":"o4"}"#, "twice"),
+            (r#"{"model":"o3","messages":[],"m\u006fdel":"o4"}"#, "twice"),
+            (
+                r#"{"model":"o3","messages":[],"stream":true,"user":"x","user":"y"}"#,
+                "twice",
+            ),
+            (
+                r#"{"model":"o3","messages":[],"n":1,"stream":true,"messages":[]}"#,
+                "twice",
+            ),
+            (
+                r#"{"messages":[],"model":"o3","stream":true}"#,
+                r#"model: Some("o3")"#,
+            ),
+            (
+                r#"{"model":"o3","messages":[],"stream":true,"user":"x","n":3}"#,
+                "choices: Some(3)",
+            ),
+            (r#"{"model":"o3"}"#, r#"model: Some("o3")"#),
+            (r#"{"model":"o3",}"#, "a key was expected"),
+        ] {
+            let read = read_after(std::slice::from_ref(&known), body);
+            assert!(read.contains(says), "{body}: {read}");
+            assert_eq!(read, read_after(&[], body));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn keys_in_any_order_say_what_the_slow_reader_says(
+            known in prop::collection::vec(prop::collection::vec((0..KEYS.len(), 0_usize..6), 0..6), 0..8),
+            from in any::<prop::sample::Index>(),
+            cut in 0_usize..6,
+            rest in prop::collection::vec((0..KEYS.len(), 0_usize..7), 0..5),
+        ) {
+            // As a known one begins, and then otherwise.
+            let mut members = known.get(from.index(known.len().max(1))).cloned().unwrap_or_default();
+            members.truncate(cut);
+            members.extend(rest);
+            let known: Vec<String> = known.iter().map(|members| body(members)).collect();
+            let body = body(&members);
+            prop_assert_eq!(read_after(&known, &body), read_after(&[], &body), "{}", body);
+        }
+    }
+}
