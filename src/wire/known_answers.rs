@@ -439,13 +439,14 @@ mod tests {
                 let starts: Vec<usize> = changed
                     .match_indices([':', '[', ','])
                     .map(|(at, _)| at + 1)
-                    .filter(|at| !changed[*at..].starts_with(['{', '[', ']']))
+                    .filter(|at| !matches!(changed.as_bytes()[*at], b'{' | b'[' | b']'))
                     .collect();
                 if starts.is_empty() {
                     break;
                 }
                 let start = starts[place.index(starts.len())];
-                let length = changed[start..].find([',', ']', '}', ':']).unwrap_or(0);
+                let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b':');
+                let length = changed.as_bytes()[start..].iter().position(ends).unwrap_or(0);
                 changed.replace_range(start..start + length, SCALARS[scalar.index(SCALARS.len())]);
             }
             prop_assert_eq!(

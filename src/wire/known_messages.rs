@@ -330,8 +330,8 @@ mod tests {
             (chat(&MESSAGES), fields::CHAT),
             (response(&ITEMS), fields::RESPONSES),
         ] {
-            for at in (0..body.len()).filter(|at| body.is_char_boundary(*at)) {
-                let end = at + body[at..].chars().next().unwrap().len_utf8();
+            for (at, char) in body.char_indices() {
+                let end = at + char.len_utf8();
                 for other in ["", "x", "\"", "\\", "}", ",", "\n", "é"] {
                     let mut changed = body.clone();
                     changed.replace_range(at..end, other);
