@@ -353,8 +353,8 @@ impl Exchange {
     }
 
     fn judge_body(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
-        let several = match self.read_request(body) {
-            Ok(several) => several,
+        let asks = match self.read_request(body) {
+            Ok(asks) => asks,
             Err(error) => {
                 self.decide_request(unreadable_request(format!(
                     "the request can't be read: {error}"
@@ -363,7 +363,7 @@ impl Exchange {
                 Asks::Several(Vec::new())
             }
         };
-        let several = several.all();
+        let several = asks.all();
         for facts in several {
             self.note(facts, body);
         }
@@ -397,6 +397,9 @@ impl Exchange {
         }
         if judged.asking.is_none() {
             self.leaves();
+        }
+        if let Asks::One(facts) = asks {
+            facts.recycle();
         }
         Ok(judged)
     }

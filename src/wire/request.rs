@@ -58,7 +58,53 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) parts: u64,
 }
 
+/// Room for lists, which one request after another uses again.
+#[derive(Debug, Default)]
+struct Room {
+    tools: Vec<Mention<Cow<'static, str>>>,
+    history: Vec<Cow<'static, str>>,
+}
+
+thread_local! {
+    static ROOM: Cell<Room> = const { Cell::new(Room { tools: Vec::new(), history: Vec::new() }) };
+}
+
+/// No more room than this is kept, in entries of a list. Few agents have as many tools.
+const KEPT_ROOM: usize = 256;
+
 impl<'a> RequestFacts<'a> {
+    fn new() -> Self {
+        let room = ROOM.try_with(Cell::take).unwrap_or_default();
+        Self {
+            tools: room.tools,
+            history: room.history,
+            ..Self::default()
+        }
+    }
+
+    /// Leaves the lists' room to the next request.
+    pub(crate) fn recycle(mut self) {
+        self.tools.clear();
+        self.history.clear();
+        if self.tools.capacity().max(self.history.capacity()) > KEPT_ROOM {
+            return;
+        }
+        // Empty as they are: collected in place, which keeps the room.
+        let owned = |name: Cow<'a, str>| Cow::Owned(name.into_owned());
+        let tools = self.tools.into_iter();
+        let room = Room {
+            tools: tools
+                .map(|tool| Mention {
+                    name: owned(tool.name),
+                    kind: tool.kind,
+                    short_name: tool.short_name.map(owned),
+                })
+                .collect(),
+            history: self.history.into_iter().map(owned).collect(),
+        };
+        let _ = ROOM.try_with(|kept| kept.set(room));
+    }
+
     pub(super) fn note(&mut self, name: Cow<'a, str>) {
         let known =
             name.is_empty() || self.history.len() >= MAX_TOOLS || self.history.contains(&name);
@@ -94,7 +140,7 @@ pub(crate) fn read<'a>(
     fields: Fields,
     scratch: &mut Scratch,
 ) -> Result<RequestFacts<'a>> {
-    let mut facts = RequestFacts::default();
+    let mut facts = RequestFacts::new();
     let mut reader = Reader::new(body, scratch)?;
     if reader.kind()? != Kind::Object {
         return Err(WireError::new("the body is not a JSON object"));
