@@ -353,6 +353,10 @@ impl Exchange {
     }
 
     fn judge_body(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
+        #[cfg(fuzzing)]
+        if self.governor.slow {
+            crate::wire::forget();
+        }
         let asks = match self.read_request(body) {
             Ok(asks) => asks,
             Err(error) => {
@@ -722,6 +726,10 @@ impl Exchange {
     }
 
     fn one_document(&mut self, document: &[u8]) -> Result<(), PolicyViolation> {
+        #[cfg(fuzzing)]
+        if self.governor.slow {
+            crate::wire::forget();
+        }
         let api = match self.format() {
             Format::Chat => Api::Chat,
             Format::Responses | Format::Any | Format::Media => Api::Other,

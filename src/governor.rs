@@ -68,7 +68,7 @@ pub(crate) struct Governor {
     pub(crate) accounting: Accounting,
     pub(crate) on_decision: Option<OnDecision>,
     pub(crate) kill_switch: Option<KillSwitch>,
-    /// Events are read without the fast way, as the reference that it is compared with.
+    /// Everything is read without the fast ways, as the reference that they are compared with.
     #[cfg(fuzzing)]
     pub(crate) slow: bool,
 }

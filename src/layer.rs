@@ -315,11 +315,12 @@ impl SekuireLayer {
         self.with(|governor| governor.on_decision = Some(Arc::new(callback)))
     }
 
-    /// Reads every event of a stream in full: the reference that the fast way is compared with.
+    /// Reads everything in full, as if nothing like it had been read before: the reference that the fast ways are
+    /// compared with.
     #[cfg(fuzzing)]
     #[doc(hidden)]
     #[must_use]
-    pub fn every_event_in_full(self) -> Self {
+    pub fn in_full(self) -> Self {
         self.with(|governor| governor.slow = true)
     }
 

@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     };
     let judge = |frames| judge_by(&layer, frames);
     let whole = judge(vec![stream.clone()]);
-    let in_full = layer.clone().every_event_in_full();
+    let in_full = layer.clone().in_full();
     assert_eq!(
         judge_by(&in_full, vec![stream.clone()]),
         whole,

@@ -175,6 +175,11 @@ impl Filled {
     }
 }
 
+#[cfg(fuzzing)]
+pub(super) fn forget() {
+    KNOWN.take();
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

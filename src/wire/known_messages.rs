@@ -198,6 +198,11 @@ fn text_in(filling: Filling, contents: &[u8]) -> Option<u64> {
     }
 }
 
+#[cfg(fuzzing)]
+pub(super) fn forget() {
+    KNOWN.take();
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -144,6 +144,11 @@ fn place(list: &[u8], name: &str) -> Option<Range<usize>> {
     (list.get(place.clone())? == name.as_bytes()).then_some(place)
 }
 
+#[cfg(fuzzing)]
+pub(super) fn forget() {
+    LISTS_READ.take();
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fields;

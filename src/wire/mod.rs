@@ -25,3 +25,12 @@ mod strings;
 pub(crate) mod tool;
 #[cfg(test)]
 mod vectors;
+
+/// Makes this thread forget what it has read: the next request or answer is read in full.
+#[cfg(fuzzing)]
+pub(crate) fn forget() {
+    known_answers::forget();
+    known_messages::forget();
+    known_tools::forget();
+    request::forget_keys();
+}

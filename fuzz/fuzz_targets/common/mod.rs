@@ -28,6 +28,17 @@ agent:
     SekuireLayer::new(Policy::from_yaml(policy).expect("the policy loads"))
 }
 
+/// As [`layer`], with tokens that are counted.
+pub fn counting_layer() -> SekuireLayer {
+    let policy = "
+agent:
+  models: { allowed_models: [gpt-4o-mini, gpt-4o] }
+  toolsets: { allowed_tools: [web_search, \"files:read\"] }
+rate_limits: { per_agent: { tokens_per_day: 1000000000000000 } }
+";
+    SekuireLayer::new(Policy::from_yaml(policy).expect("the policy loads"))
+}
+
 /// A server that answers with these frames and keeps what it was sent.
 #[derive(Clone)]
 pub struct Server {
