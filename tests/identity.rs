@@ -89,7 +89,7 @@ fn a_file_that_can_not_be_hashed_is_a_remark_and_no_more() {
         (
             IDENTITY.replace("./prompt.md", "."),
             &[("tools.json", "[]")],
-            "4:3: identity.system_prompt_path: `.`: not a regular file: the agent's id is not computed".to_owned(),
+            "4:3: identity.system_prompt_path: `.`: is a folder, not a file: the agent's id is not computed".to_owned(),
         ),
         (
             IDENTITY.replace("./prompt.md", "../prompt.md"),

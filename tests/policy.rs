@@ -631,25 +631,31 @@ mod categories {
         for (tools, expected) in [
             (
                 "{",
-                "1:1: not readable as JSON: EOF while parsing an object",
+                "1:1: not readable as JSON: EOF while parsing an object\n  help: close what is open: a quote, `]` or `}` is missing at the end",
             ),
-            ("3", "1:1: must be a list of tools, not the number `3`"),
+            (
+                "3",
+                "1:1: must be a list of tools, not the number `3`\n  help: write a list of tools, or an object with the list under `tools`",
+            ),
             (
                 r#"{"tools": {}}"#,
-                "1:11: tools: must be a list of tools, not a mapping",
+                "1:11: tools: must be a list of tools, not a mapping\n  help: write a list of tools, or an object with the list under `tools`",
             ),
-            ("[3]", "1:2: [0]: must be an object, not the number `3`"),
+            (
+                "[3]",
+                "1:2: [0]: must be an object, not the number `3`\n  help: write it as in `{\"name\": \"read_file\", \"category\": \"files\"}`",
+            ),
             (
                 r#"[{"name": "a", "category": "files", "category": "web"}]"#,
-                "1:37: category: given twice",
+                "1:37: category: given twice\n  help: keep one of them",
             ),
             (
                 r#"[{"name": "a", "category": "files"}, {"name": "a", "category": "web"}]"#,
-                "1:38: [1]: `a` is in two categories",
+                "1:38: [1]: `a` is in two categories\n  help: keep one of them",
             ),
             (
                 r#"[{"name": "a", "category": 3}]"#,
-                "1:2: [0]: `name` and `category` must be text",
+                "1:2: [0]: `name` and `category` must be text\n  help: write it as in `{\"name\": \"read_file\", \"category\": \"files\"}`",
             ),
         ] {
             let error = beside(POLICY, tools).unwrap_err();
@@ -706,7 +712,7 @@ mod agents {
         );
         assert_eq!(
             missing("models: {}"),
-            "no agent is named `x`\n  help: available: `default`"
+            "line 1, column 1: no agent is named `x`\n  help: available: `default`"
         );
     }
 
@@ -753,10 +759,17 @@ mod refusals {
 
     #[test]
     fn a_document_without_rules_does_not_load() {
-        for empty in ["", "\n", "# nothing\n", "---\n", "null", "~"] {
+        for (empty, line) in [
+            ("", 1),
+            ("\n", 2),
+            ("# nothing\n", 2),
+            ("---\n", 2),
+            ("null", 1),
+            ("~", 1),
+        ] {
             assert_eq!(
                 refused(empty),
-                format!("the document is empty\n  {ADD}"),
+                format!("line {line}, column 1: the document is empty\n  {ADD}"),
                 "{empty:?}"
             );
         }
@@ -769,17 +782,17 @@ mod refusals {
         ] {
             assert_eq!(
                 refused(idle),
-                format!("no policy configuration\n  {ADD}"),
+                format!("line 1, column 1: no policy configuration\n  {ADD}"),
                 "{idle:?}"
             );
         }
         assert_eq!(
             refused("[a]"),
-            "line 1, column 1: must be a mapping, not a list"
+            "line 1, column 1: must be a mapping, not a list\n  help: begin with a section, such as `models:`, and indent its keys below it"
         );
         assert_eq!(
             refused("a"),
-            "line 1, column 1: must be a mapping, not text"
+            "line 1, column 1: must be a mapping, not text\n  help: begin with a section, such as `models:`, and indent its keys below it"
         );
     }
 
@@ -954,7 +967,7 @@ mod json {
         );
         assert_eq!(
             refused_json(r#"{"content": null}"#),
-            "line 1, column 13: content: must be a mapping, not null"
+            "line 1, column 13: content: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line"
         );
         let draft = Policy::from_json(
             r#"{"status": "draft", "content": {"models": {"blocked_models": ["a"]}}}"#,
@@ -1020,7 +1033,7 @@ mod files {
         }
         assert_eq!(
             refused_file("a.json", b"models: {}"),
-            "a.json:1:1: not readable as JSON: expected value"
+            "a.json:1:1: not readable as JSON: expected value\n  help: write text in double quotes, and nothing but JSON in the file"
         );
     }
 
@@ -1029,7 +1042,7 @@ mod files {
         let error = Policy::from_path("no/such/sekuire.yml").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no/such/sekuire.yml: the file can't be read"
+            "no/such/sekuire.yml: the file can't be read: there is no such file\n  help: check the path: it is taken from the folder that the program runs in"
         );
         let source = std::error::Error::source(&error).unwrap();
         let source = source.downcast_ref::<std::io::Error>().unwrap();

@@ -164,7 +164,9 @@ pub(super) fn compile(
 const MAX_REREAD: usize = 128 * 1024;
 
 fn no_rules(message: &str) -> Draft {
-    Draft::new("", message).help(
+    Draft::new(
+        "",
+        message,
         "write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
     )
 }
@@ -174,6 +176,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     let mut lists = NameSections::default();
     let mut found_agents = Vec::new();
     let mut agent_section: Option<Field<'_>> = None;
+    let mut given_twice = false;
     let mut permissions = Permissions::default();
     let mut limits = None;
     let mut uses = Vec::new();
@@ -187,6 +190,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
                 if let Some(other) = &agent_section {
                     let message = format!("given beside `{}`", other.key);
                     reader.key_problem(&entry, message, "keep one of them");
+                    given_twice = true;
                 }
                 if entry.key == "agent" {
                     found_agents.extend(agents::agent(reader, entry.clone(), None));
@@ -230,6 +234,10 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
                 ),
             },
         }
+    }
+    if given_twice {
+        // Which of them is meant can't be known, so none is asked for.
+        return None;
     }
     let listed = match &agent_section {
         Some(section) if section.key == "agents" => found_agents

@@ -11,7 +11,7 @@ use super::Notice;
 use super::canonical::canonical;
 use super::compile::Rules;
 use super::document::{self, Format};
-use super::error::{Draft, PolicyError, Problem, shown};
+use super::error::{PolicyError, Problem, shown};
 use super::loader;
 use super::reader::{Field, Spot};
 
@@ -53,7 +53,7 @@ fn hash_of_tools(text: &str) -> Result<String, PolicyError> {
     }
     let refused = |draft| PolicyError::new(vec![draft], text, Format::Json);
     let root = document::parse(text, Format::Json).map_err(refused)?;
-    let canonical = canonical(&root).map_err(|why| refused(Draft::new("", why)))?;
+    let canonical = canonical(&root, "").map_err(refused)?;
     Ok(hash(&canonical))
 }
 
@@ -279,7 +279,10 @@ mod tests {
     #[test]
     fn tools_that_two_readers_take_differently_have_no_id() {
         let error = sekuire_id("m", "p", r#"{"a":1,"a":2}"#).unwrap_err();
-        assert_eq!(error.to_string(), "has a key given twice");
+        assert_eq!(
+            error.to_string(),
+            "line 1, column 8: has a key given twice\n  help: keep one of them"
+        );
         let deep = "[".repeat(40) + &"]".repeat(40);
         assert!(sekuire_id("m", "p", &deep).is_err());
     }

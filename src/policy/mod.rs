@@ -3,6 +3,7 @@
 //! A file either loads whole or not at all: what is not understood might have
 //! been a rule, so it is an error and never skipped. Nothing here knows of HTTP.
 
+mod advice;
 mod agents;
 mod api;
 #[cfg(feature = "signed")]

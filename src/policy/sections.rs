@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::advice;
 use super::agents::{ToolEntries, ToolRules};
 use super::api::{ApiRules, ApiService, endpoint_covers};
 use super::document::Value;
@@ -66,8 +67,20 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
 
 /// A tool's name, alone or in a mapping.
 fn tool_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
-    if !matches!(field.node.value, Value::Map(_)) {
+    let Value::Map(entries) = &field.node.value else {
         return reader.entry(field);
+    };
+    // A name such as `files: read` is a mapping unless it stands in quotes.
+    if let [(key, value)] = &**entries
+        && let Some(key) = key.text()
+        && !matches!(value.value, Value::List(_) | Value::Map(_))
+        && schema::nearest(key, schema::TOOL).is_none()
+        && !schema::is_request(key)
+        && !key.starts_with("x-")
+    {
+        let message = format!("must be text, not {}", field.node.described());
+        reader.problem(field, message, &advice::quoted(key, &value.value));
+        return None;
     }
     let mut name = None;
     for entry in reader.mapping(field)? {

@@ -157,7 +157,10 @@ async fn the_exit_code_is_the_verdict() {
     .await;
     assert_eq!(output.status.code(), Some(2));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(told["problems"][0]["message"], "the file can't be read");
+    assert_eq!(
+        told["problems"][0]["message"],
+        "the file can't be read: there is no such file"
+    );
     assert!(text(&output.stderr).contains("/nonexistent/sekuire.yml"));
 }
 
