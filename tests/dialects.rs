@@ -220,11 +220,11 @@ rate_limits: { per_agent: { requests_per_minute: 30, tokens_per_hour: 50000 } }
     assert_eq!(
         told(&theirs),
         [
-            "policy.models.allowed: read as `allowed_models`, as the OAGS page writes it",
             "policy.tools.allowed: read as `allowed_tools`, as the OAGS page writes it",
             "policy.tools.denied: read as `blocked_tools`, as the OAGS page writes it",
-            "policy.network.deny_all_other: meant by `permissions.network.allowed_domains`, as the OAGS page writes it",
+            "policy.models.allowed: read as `allowed_models`, as the OAGS page writes it",
             "policy.network.allowed_domains: read as `allowed_domains`, as the OAGS page writes it",
+            "policy.network.deny_all_other: meant by `permissions.network.allowed_domains`, as the OAGS page writes it",
             "policy.rate_limits.max_requests_per_minute: read as `requests_per_minute`, as the OAGS page writes it",
             "policy.rate_limits.max_tokens_per_hour: read as `tokens_per_hour`, as the OAGS page writes it",
         ]

@@ -138,6 +138,8 @@ fn meaning_of(policy: &Policy) -> String {
         ("not enforced", policy.unenforced()),
         ("warning", policy.warnings()),
     ] {
+        let sorted = notices.is_sorted_by_key(|notice| (notice.line(), notice.column()));
+        assert!(sorted, "not in the order of the file: {notices:?}");
         for notice in notices {
             let (at, column) = notice.line().zip(notice.column()).unwrap();
             line(format!("{title}: {at}:{column}: {notice}"));
@@ -1604,7 +1606,7 @@ const KEYS: &[Row<&str>] = &[
         "an extension key",
         "models: {blocked_models: [a], x-why: {allowed_models: [a]}}\nx-owner: {a: [1, ~]}\n",
         Means(
-            "models, blocked [\"a\"]\nnot enforced: 2:1: x-owner: extension key, not read\nnot enforced: 1:31: models.x-why: extension key, not read\n",
+            "models, blocked [\"a\"]\nnot enforced: 1:31: models.x-why: extension key, not read\nnot enforced: 2:1: x-owner: extension key, not read\n",
         ),
     ),
     (

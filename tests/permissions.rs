@@ -198,8 +198,8 @@ permissions:
         lines(policy.warnings()),
         [
             "permissions.filesystem: an empty list of extensions allows no file",
-            "permissions.filesystem.allowed_paths[2]: `/tmp/*` is listed twice",
             "permissions.filesystem.allowed_paths[0]: `/etc/ssl/*` is allowed, but `/etc` is blocked: it is blocked",
+            "permissions.filesystem.allowed_paths[2]: `/tmp/*` is listed twice",
             "permissions.api: restricts nothing",
         ]
     );

@@ -173,10 +173,10 @@ mod ready_made_policies {
         assert_eq!(
             lines(policy.warnings()),
             [
-                "permissions.network: an empty allow list allows no host",
-                "rate_limits.per_agent.requests_per_minute: 0 allows nothing",
                 "agent.models: an empty allow list allows no model",
                 "agent.toolsets: an empty allow list allows no tool",
+                "permissions.network: an empty allow list allows no host",
+                "rate_limits.per_agent.requests_per_minute: 0 allows nothing",
             ]
         );
     }
@@ -368,8 +368,8 @@ mod names {
         assert_eq!(
             lines(policy.warnings()),
             [
-                "models.allowed_models[1]: `a` is listed twice",
                 "models.allowed_models[0]: `a` is both allowed and blocked: it is blocked",
+                "models.allowed_models[1]: `a` is listed twice",
                 "models.allowed_models[1]: `a` is both allowed and blocked: it is blocked",
                 "permissions.network.allowed_domains[0]: `b.com` is allowed, but `*.b.com` is blocked: it is blocked",
             ]
@@ -437,6 +437,7 @@ permissions:
                 "7:20: models.blocked_models[0]: `o1-pro` adds nothing: `o1*` matches it too",
                 "7:44: models.blocked_models[3]: `o1**` adds nothing: `o1*` matches it too",
                 "9:19: toolsets.allowed_tools[0]: `web_search` adds nothing: `web_*` matches it too",
+                "9:56: toolsets.allowed_tools[3]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
                 "9:67: toolsets.allowed_tools[4]: `files*` adds nothing: `f*` matches it too",
                 "10:19: toolsets.blocked_tools[0]: `rm` adds nothing: `rm*` matches it too",
                 "14:9: permissions.network.allowed_domains[0]: `api.example.com` adds nothing: `*.example.com` matches it too",
@@ -449,12 +450,11 @@ permissions:
                 "23:27: permissions.filesystem.blocked_paths[1]: `/etc/*` adds nothing: `/etc` matches it too",
                 "23:35: permissions.filesystem.blocked_paths[2]: `/etc/passwd` adds nothing: `/etc` matches it too",
                 "24:26: permissions.filesystem.allowed_extensions[0]: `.tar.gz` adds nothing: `.gz` matches it too",
+                "27:9: permissions.api.allowed_services[0]: `openai` adds nothing: `open*` allows it too",
                 "28:27: permissions.api.allowed_services[0].endpoints[1]: `chat/completions` adds nothing: `chat` matches it too",
                 "28:45: permissions.api.allowed_services[0].endpoints[2]: `chat.completions` adds nothing: `chat` matches it too",
-                "27:9: permissions.api.allowed_services[0]: `openai` adds nothing: `open*` allows it too",
                 "31:9: permissions.api.allowed_services[2]: the `endpoints` of `stripe` restrict nothing: it is also listed without",
                 "33:9: permissions.api.allowed_services[4]: `x*` adds nothing: `*` allows it too",
-                "9:56: toolsets.allowed_tools[3]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
             ]
         );
     }
@@ -476,11 +476,11 @@ permissions:
                 "2:31: models.allowed_models[1]: `b-1` is allowed, but `b*` is blocked: it is blocked",
                 "3:29: toolsets.allowed_tools[0]: `c` is both allowed and blocked: it is blocked",
                 "3:32: toolsets.allowed_tools[1]: `d` is allowed, but `d*` is blocked: it is blocked",
+                "3:35: toolsets.allowed_tools[2]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
                 "5:32: permissions.network.allowed_domains[0]: `a.example` is allowed, but `*.a.example` is blocked: it is blocked",
                 "5:43: permissions.network.allowed_domains[1]: `b.example` is allowed, but `B.example` is blocked: it is blocked",
                 "6:33: permissions.filesystem.allowed_paths[0]: `/etc/a` is allowed, but `/etc` is blocked: it is blocked",
                 "6:41: permissions.filesystem.allowed_paths[1]: `/tmp/*` is both allowed and blocked: it is blocked",
-                "3:35: toolsets.allowed_tools[2]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
             ]
         );
         // By category, which the names don't show.

@@ -408,7 +408,7 @@ fn the_files_beside_a_signed_policy_are_not_signed_and_that_is_told() {
     std::fs::write(folder.path().join("tools.json"), "[]").unwrap();
     let id = "identity.system_prompt_path: `prompt.md` and `tools.json` are not signed, and whoever changes them changes \
         the agent's id: state it as `sekuire_id`, so that another one is remarked on";
-    assert_eq!(warnings(Some(trust())), [tools, id]);
+    assert_eq!(warnings(Some(trust())), [id, tools]);
     // Of a policy whose signature nobody looks at, it says nothing new.
     assert_eq!(warnings(None), [""; 0]);
     // With the id stated under the signature, other files are told by another id.

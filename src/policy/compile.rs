@@ -116,6 +116,10 @@ impl Rules {
             translated,
             ..
         } = &mut self.inner;
+        for notices in [&mut *warnings, unenforced, translated] {
+            // In the order of the file, as nodes are numbered; what is about none of them comes last.
+            notices.sort_by_key(|notice| notice.node.unwrap_or(u32::MAX));
+        }
         for notice in warnings.iter_mut().chain(unenforced).chain(translated) {
             if let Some(node) = notice.node.take()
                 && reread < MAX_REREAD

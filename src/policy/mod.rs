@@ -277,6 +277,7 @@ impl Policy {
     /// What is enforced as written, but is probably not what was meant: an entry
     /// both allowed and blocked or that another one shadows, a model that the
     /// agent uses and may not, a limit that is never reached, an empty allow list.
+    /// In the order of the file; what is about no place in it comes last.
     #[must_use]
     pub fn warnings(&self) -> &[Notice] {
         &self.inner.warnings
