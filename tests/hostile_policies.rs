@@ -1012,6 +1012,18 @@ const SYNTAX: &[Row<&str>] = &[
 /// What may be a text, a number, a list or a mapping, but not there.
 const SHAPES: &[Row<&str>] = &[
     (
+        "every section, and no rule",
+        "models: {}\ntoolsets: {}\npermissions: {network: {}, filesystem: {}, api: {}}\nrate_limits: {per_agent: {}}\n",
+        Means(
+            "hosts\nfiles\nservices\nnot enforced: 3:28: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\nwarning: 2:1: toolsets: restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`\nwarning: 3:15: permissions.network: restricts nothing: every host is allowed; write `allowed_domains`, `blocked_domains` or `require_tls: true`\nwarning: 3:28: permissions.filesystem: restricts nothing: every file is allowed; write `allowed_paths`, `blocked_paths` or `allowed_extensions`\nwarning: 3:44: permissions.api: restricts nothing: every service is allowed; write `allowed_services`\nwarning: 4:1: rate_limits: sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`\n",
+        ),
+    ),
+    (
+        "a rule that is off for one category, and no other",
+        "permissions: {api: {enabled: false}}\n",
+        Means("services, off\n"),
+    ),
+    (
         "entries glued to their hyphens",
         "models:\n  allowed_models:\n    -a\n    -b\n",
         Refused(
@@ -1368,7 +1380,7 @@ const KEYS: &[Row<&str>] = &[
         "a key given twice under an extension key",
         "models: {}\nx-note: {a: 1, a: 2}\n",
         Means(
-            "not enforced: 2:1: x-note: extension key, not read\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: x-note: extension key, not read\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
         ),
     ),
     (
@@ -2311,12 +2323,16 @@ const NUMBERS: &[Row<&str>] = &[
     (
         "no limit",
         "rate_limits: {}\n",
-        Means("warning: 1:1: rate_limits: sets no limit\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: rate_limits: sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`\n",
+        ),
     ),
     (
         "a scope without limits",
         "rate_limits: {per_agent: {}}\n",
-        Means("warning: 1:1: rate_limits: sets no limit\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: rate_limits: sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`\n",
+        ),
     ),
     (
         "zero",
@@ -2582,17 +2598,23 @@ const LISTS: &[Row<&str>] = &[
     (
         "an empty deny list",
         "models: {blocked_models: []}\n",
-        Means("warning: 1:1: models: restricts nothing\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
+        ),
     ),
     (
         "an empty section",
         "toolsets: {}\n",
-        Means("warning: 1:1: toolsets: restricts nothing\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: toolsets: restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`\n",
+        ),
     ),
     (
         "an empty section of hosts",
         "permissions: {network: {}}\n",
-        Means("hosts\nwarning: 1:15: permissions.network: restricts nothing\n"),
+        Means(
+            "hosts\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:15: permissions.network: restricts nothing: every host is allowed; write `allowed_domains`, `blocked_domains` or `require_tls: true`\n",
+        ),
     ),
     (
         "hosts without the switch",
@@ -3505,7 +3527,7 @@ const DIALECTS: &[Row<&str>] = &[
         "approval by nobody",
         "models: {}\ncompliance: {require_approval: [], data_residency: null}\n",
         Means(
-            "not enforced: 2:1: compliance: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: compliance: describes, restricts nothing\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
         ),
     ),
     (
@@ -3533,7 +3555,7 @@ const DIALECTS: &[Row<&str>] = &[
         "a setting that is no limit",
         "models: {}\nllm: {max_tokens: 10}\n",
         Means(
-            "not enforced: 2:1: llm: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: llm: describes, restricts nothing\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
         ),
     ),
     (

@@ -303,7 +303,7 @@ mod names {
             lines(policy.warnings()),
             [
                 "models: an empty allow list allows no model",
-                "tools: restricts nothing",
+                "tools: restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`",
             ]
         );
     }

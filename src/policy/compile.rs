@@ -278,6 +278,11 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     if listed.len() < 2 {
         sections::warn_of_unused_limits(reader, &models, &limits);
     }
+    let restricted = models.is_restricted() || tools.is_restricted() || permissions.restrict();
+    if governed && !restricted && limits.is_empty() {
+        let message = "nothing is enforced: whatever is asked is allowed; write at least one rule";
+        reader.warn(&content, message);
+    }
     let stated = agent.sekuire_id.or(sekuire_id);
     other_ids.remove(&agent.name);
     #[cfg(feature = "signed")]

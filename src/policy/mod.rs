@@ -325,7 +325,7 @@ impl Notice {
         self.column
     }
 
-    /// The field, such as `agent.models.allowed_models[1]`.
+    /// The field, such as `agent.models.allowed_models[1]`; empty for the policy as a whole.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -340,6 +340,9 @@ impl Notice {
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
     }
 }

@@ -31,7 +31,9 @@ pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
     lists.warn(reader, field, "model", &Covers::of(NamePattern::covers));
     let rules = lists.into_rules();
     if !rules.is_restricted() {
-        reader.warn(field, "restricts nothing");
+        let message =
+            "restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`";
+        reader.warn(field, message);
     }
     rules
 }
@@ -60,7 +62,9 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
     };
     let rules = lists.into_rules();
     if !rules.is_restricted() {
-        reader.warn(field, "restricts nothing");
+        let message =
+            "restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`";
+        reader.warn(field, message);
     }
     (rules, entries)
 }
@@ -112,6 +116,19 @@ pub(super) struct Permissions {
 }
 
 impl Permissions {
+    /// Whether there is any rule.
+    pub(super) fn restrict(&self) -> bool {
+        let network = self.network.as_ref().is_some_and(|rules| {
+            let lists = rules.allowed.is_some() || !rules.blocked.is_empty();
+            !rules.enabled || rules.require_tls || lists
+        });
+        let files = self.filesystem.as_ref().is_some_and(|rules| {
+            let lists = rules.allowed.is_some() || !rules.blocked.is_empty();
+            !rules.enabled || lists || rules.extensions.is_some()
+        });
+        network || files || self.api.as_ref().is_some_and(ApiRules::is_restricted)
+    }
+
     pub(super) fn is_some(&self) -> bool {
         self.network.is_some() || self.filesystem.is_some() || self.api.is_some()
     }
@@ -145,7 +162,8 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
         }
     }
     if enabled && !require_tls && lists.allowed.is_none() && lists.blocked.is_empty() {
-        reader.warn(field, "restricts nothing");
+        let message = "restricts nothing: every host is allowed; write `allowed_domains`, `blocked_domains` or `require_tls: true`";
+        reader.warn(field, message);
     }
     lists.warn(reader, field, "host", &Covers::of(DomainPattern::covers));
     NetworkRules {
@@ -173,7 +191,8 @@ fn filesystem(reader: &mut Reader, field: &Field<'_>) -> FilesystemRules {
     }
     let open = enabled && extensions.is_none();
     if open && lists.allowed.is_none() && lists.blocked.is_empty() {
-        reader.warn(field, "restricts nothing");
+        let message = "restricts nothing: every file is allowed; write `allowed_paths`, `blocked_paths` or `allowed_extensions`";
+        reader.warn(field, message);
     }
     let covers = Covers {
         allowed: PathPattern::allows_all_of,
@@ -211,7 +230,10 @@ fn api(reader: &mut Reader, field: &Field<'_>) -> ApiRules {
         }
     }
     match &allowed {
-        None if enabled => reader.warn(field, "restricts nothing"),
+        None if enabled => reader.warn(
+            field,
+            "restricts nothing: every service is allowed; write `allowed_services`",
+        ),
         Some(services) if services.is_empty() => {
             reader.warn(field, "an empty allow list allows no service");
         }
@@ -295,7 +317,8 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, 
         }
     }
     if limits.is_empty() {
-        reader.warn(field, "sets no limit");
+        let message = "sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`";
+        reader.warn(field, message);
     }
     if limits.len().saturating_mul(limits.len()) <= MAX_COMPARED {
         for (spot, limit) in &limits {
