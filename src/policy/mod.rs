@@ -1,7 +1,8 @@
 //! What an agent may do, as data, read from a `sekuire.yml`.
 //!
 //! A file either loads whole or not at all: what is not understood might have
-//! been a rule, so it is an error and never skipped. Nothing here knows of HTTP.
+//! been a rule, so it is an error and never skipped. Nothing here knows of HTTP, but
+//! for the names of services and endpoints, so that one that is misspelled is told.
 
 mod advice;
 mod agents;

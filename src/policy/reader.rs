@@ -113,6 +113,8 @@ pub(super) struct Reader {
     pub(super) problems: Vec<Draft>,
     pub(super) unenforced: Vec<Notice>,
     pub(super) warnings: Vec<Notice>,
+    /// How many names were compared with those that are known.
+    pub(super) compared: usize,
 }
 
 impl Reader {
@@ -156,6 +158,28 @@ impl Reader {
 
     pub(super) fn warn_at(&mut self, spot: &Spot, message: impl Into<String>) {
         self.warnings.push(spot.notice(message));
+    }
+
+    /// Remarks on a name that is none of those that are known, and near to one of them.
+    pub(super) fn warn_of_typo(
+        &mut self,
+        field: &Field<'_>,
+        name: &str,
+        known: impl Iterator<Item = &'static str>,
+        what: &str,
+    ) {
+        self.compared += 1;
+        let known: Vec<_> = known.collect();
+        if self.compared > MAX_COMPARED || name.contains('*') || known.contains(&name) {
+            return;
+        }
+        if let Some(near) = schema::nearest(name, &known) {
+            let message = format!(
+                "`{}` is no known {what}: did you mean `{near}`?",
+                shown(name)
+            );
+            self.warn(field, message);
+        }
     }
 
     pub(super) fn not_enforced(&mut self, field: &Field<'_>, message: impl Into<String>) {
@@ -447,6 +471,9 @@ impl Reader {
         }
     }
 }
+
+/// The most names compared with those that are known; more were hardly written by hand.
+const MAX_COMPARED: usize = 200;
 
 /// The longest entry, in bytes. Names and hosts on the wire are shorter.
 const MAX_ENTRY: usize = 256;

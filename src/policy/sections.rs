@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::advice;
 use super::agents::{ToolEntries, ToolRules};
-use super::api::{ApiRules, ApiService, endpoint_covers};
+use super::api::{ApiRules, ApiService, endpoint_covers, family_of};
 use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
@@ -16,6 +16,8 @@ use super::pattern::NamePattern;
 use super::reader::{Field, Reader, Spot};
 use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
 use super::schema;
+use crate::services;
+use crate::wire::endpoint::families;
 
 /// `models`.
 pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
@@ -270,6 +272,14 @@ fn warn_of_services(reader: &mut Reader, services: &[(Spot, ApiService)]) {
     });
 }
 
+/// An entry of `endpoints`.
+fn endpoint<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let text = reader.entry(field)?;
+    let family = family_of(&NamePattern::new(text));
+    reader.warn_of_typo(field, &family, families(), "endpoint");
+    Some(text)
+}
+
 fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiService)> {
     let (mut name, mut endpoints) = (None, None);
     for entry in reader.mapping(field)? {
@@ -278,10 +288,11 @@ fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiServi
                 name = Some(reader.entry(&entry).map(NamePattern::new));
                 if let Some(Some(name)) = &name {
                     warn_of_variables(reader, &entry.spot(), name);
+                    reader.warn_of_typo(&entry, name.as_str(), services::names(), "service");
                 }
             }
             "endpoints" => {
-                let list = names(reader, &entry, Reader::entry);
+                let list = names(reader, &entry, endpoint);
                 warn_of_shadows(reader, &list, endpoint_covers);
                 endpoints = Some(without_spot(list));
                 if endpoints.as_ref().is_some_and(Vec::is_empty) {

@@ -340,6 +340,11 @@ pub(crate) fn classify(method: &str, path: &str, bases: &[String]) -> Result<End
     Err(best)
 }
 
+/// The first segments of all paths, as policies name families of endpoints.
+pub(crate) fn families() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().filter_map(|row| row.path.split('/').nth(1))
+}
+
 /// Whether `METHOD /path` is a row of the table.
 pub(crate) fn is_listed(name: &str) -> bool {
     NAMES.iter().any(|listed| listed == name)
