@@ -2786,7 +2786,7 @@ const NAMES: &[Row<&str>] = &[
         "a category without the tools that are in it",
         "toolsets: {allowed_tools: ['files:*']}\n",
         Means(
-            "tools, allowed [\"files:*\"]\nwarning: 1:28: toolsets.allowed_tools[0]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`\n",
+            "tools, allowed [\"files:*\"]\nwarning: 1:28: toolsets.allowed_tools[0]: there is no `tools.json` to say which tools are meant: `files:*` matches only names that begin with `files:`\n",
         ),
     ),
     (
@@ -3251,12 +3251,16 @@ const PATHS: &[Row<&str>] = &[
     (
         "names of services that are nearly known",
         "permissions: {api: {allowed_services: [{service_name: opnai}, {service_name: OpenAI}, {service_name: gorq}, {service_name: mine}, {service_name: 'opena*'}, {service_name: groq}]}}\n",
-        Means("services, allowed [\"opnai\", \"OpenAI\", \"gorq\", \"mine\", \"opena*\", \"groq\"]\nwarning: 1:41: permissions.api.allowed_services[0].service_name: `opnai` is no known service: did you mean `openai`?\nwarning: 1:64: permissions.api.allowed_services[1].service_name: `OpenAI` is no known service: did you mean `openai`?\nwarning: 1:88: permissions.api.allowed_services[2].service_name: `gorq` is no known service: did you mean `groq`?\n"),
+        Means(
+            "services, allowed [\"opnai\", \"OpenAI\", \"gorq\", \"mine\", \"opena*\", \"groq\"]\nwarning: 1:41: permissions.api.allowed_services[0].service_name: `opnai` is no known service: did you mean `openai`?\nwarning: 1:64: permissions.api.allowed_services[1].service_name: `OpenAI` is no known service: did you mean `openai`?\nwarning: 1:88: permissions.api.allowed_services[2].service_name: `gorq` is no known service: did you mean `groq`?\n",
+        ),
     ),
     (
         "endpoints that are nearly known",
         "permissions: {api: {allowed_services: [{service_name: openai, endpoints: [chats, /v1/embedding, image.generations, responses, Chat/completions, 'model*', charges]}]}}\n",
-        Means("services, allowed [\"openai\"]\nendpoints of openai: [\"chats\", \"/v1/embedding\", \"image.generations\", \"responses\", \"Chat/completions\", \"model*\", \"charges\"]\nwarning: 1:75: permissions.api.allowed_services[0].endpoints[0]: `chats` is no known endpoint: did you mean `chat`?\nwarning: 1:82: permissions.api.allowed_services[0].endpoints[1]: `embedding` is no known endpoint: did you mean `embeddings`?\nwarning: 1:97: permissions.api.allowed_services[0].endpoints[2]: `image` is no known endpoint: did you mean `images`?\nwarning: 1:127: permissions.api.allowed_services[0].endpoints[4]: `Chat` is no known endpoint: did you mean `chat`?\n"),
+        Means(
+            "services, allowed [\"openai\"]\nendpoints of openai: [\"chats\", \"/v1/embedding\", \"image.generations\", \"responses\", \"Chat/completions\", \"model*\", \"charges\"]\nwarning: 1:75: permissions.api.allowed_services[0].endpoints[0]: `chats` is no known endpoint: did you mean `chat`?\nwarning: 1:82: permissions.api.allowed_services[0].endpoints[1]: `embedding` is no known endpoint: did you mean `embeddings`?\nwarning: 1:97: permissions.api.allowed_services[0].endpoints[2]: `image` is no known endpoint: did you mean `images`?\nwarning: 1:127: permissions.api.allowed_services[0].endpoints[4]: `Chat` is no known endpoint: did you mean `chat`?\n",
+        ),
     ),
     (
         "everything below a folder",

@@ -618,6 +618,23 @@ mod categories {
               `files:*` matches only names that begin with `files:`"
             ]
         );
+        // Of a file it is told which one was looked for.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sekuire.yml");
+        for (agent, name) in [
+            ("", "tools.json"),
+            ("tools: ./own/list.json, ", "./own/list.json"),
+        ] {
+            let text = format!("agent: {{{agent}toolsets: {{allowed_tools: ['files:*']}}}}");
+            fs::write(&path, text).unwrap();
+            assert_eq!(
+                lines(Policy::from_path(&path).unwrap().warnings()),
+                [format!(
+                    "agent.toolsets.allowed_tools[0]: there is no `{name}` to say which tools are meant: \
+                     `files:*` matches only names that begin with `files:`"
+                )]
+            );
+        }
     }
 
     #[test]

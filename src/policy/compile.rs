@@ -41,6 +41,8 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct Categories {
     pub(super) source: Option<String>,
+    /// The path of the `tools.json` that isn't there.
+    pub(super) missing: Option<String>,
     pub(super) tools: BTreeMap<String, Vec<String>>,
 }
 
@@ -67,10 +69,13 @@ impl Rules {
             let Some(category) = pattern.category() else {
                 continue;
             };
-            let message = match &known.source {
+            let message = match (&known.source, &known.missing) {
                 _ if known.tools.contains_key(category) => continue,
-                None => "no `tools.json` was read to say which tools are meant".to_owned(),
-                Some(source) => format!("no tool in {} has this category", shown(source)),
+                (None, None) => "no `tools.json` was read to say which tools are meant".to_owned(),
+                (None, Some(path)) => {
+                    format!("there is no `{}` to say which tools are meant", shown(path))
+                }
+                (Some(source), _) => format!("no tool in {} has this category", shown(source)),
             };
             let message =
                 format!("{message}: `{pattern}` matches only names that begin with `{category}:`");

@@ -183,15 +183,18 @@ impl PolicyLoader {
             rules.inner.beside.extend(file.clone());
             let mut known = Categories {
                 source: None,
+                missing: None,
                 tools: BTreeMap::new(),
             };
-            if let Some(file) = file
-                && file
-                    .try_exists()
-                    .map_err(|error| PolicyError::io(&file, error))?
-            {
-                known.tools = read_tools(&file)?;
-                known.source = Some(rules.tools_file().to_owned());
+            if let Some(file) = file {
+                let path = rules.tools_file().to_owned();
+                let exists = file.try_exists();
+                if exists.map_err(|error| PolicyError::io(&file, error))? {
+                    known.tools = read_tools(&file)?;
+                    known.source = Some(path);
+                } else {
+                    known.missing = Some(path);
+                }
             }
             for (tool, category) in self.categories {
                 let source = known.source.get_or_insert_default();
