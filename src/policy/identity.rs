@@ -67,7 +67,7 @@ pub(super) struct MadeOf {
     tools: (Spot, String),
     stated: Option<(Spot, String)>,
     /// The section is there for the id, so that a file that isn't there is missing. In an agent's own section a text
-    /// may be the prompt itself.
+    /// may be the prompt itself, unless it can be nothing but a path.
     for_the_id: bool,
 }
 
@@ -121,7 +121,8 @@ impl MadeOf {
     fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
         // A text that is the prompt itself must not be told as a path that can't be read.
         let is_file = |path: &str| is_inside(path) && folder.join(path).is_file();
-        let named = is_file(&self.prompt.1) && is_file(&self.tools.1);
+        let names_file = |path: &str| is_file(path) || is_plainly_a_path(path);
+        let named = names_file(&self.prompt.1) && names_file(&self.tools.1);
         if !self.for_the_id && !named {
             return None;
         }
@@ -202,6 +203,18 @@ impl Rules {
             None => {}
         }
     }
+}
+
+/// Whether a text can be nothing but a path: one word that begins or ends as paths do. A prompt, which may hold what
+/// nobody should read in a log, is a sentence.
+fn is_plainly_a_path(text: &str) -> bool {
+    let begins = ["./", "../", "/"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    let ends = [".md", ".txt", ".json", ".yml", ".yaml"]
+        .iter()
+        .any(|end| text.ends_with(end));
+    !text.contains(char::is_whitespace) && (begins || ends)
 }
 
 /// Whether a path that is named from the policy's folder lies in it.
