@@ -567,7 +567,7 @@ async fn the_schema_is_printed() {
 #[tokio::test]
 async fn a_tools_other_names_are_explained_by_the_entry_that_means_them() {
     let policy = "
-tools: { allowed_tools: [web_search], blocked_tools: [code_interpreter] }
+tools: { allowed_tools: [search, web_search], blocked_tools: [rm, code_interpreter] }
 rate_limits:
   per_model: { o3: { requests_per_minute: 2 } }
   global: { tokens_per_day: 9 }
@@ -584,9 +584,9 @@ rate_limits:
         out.ends_with(
             "
 web_search_preview: ALLOWED
-  decided by an entry of `allowed_tools` for another name of the same tool
+  decided by `web_search` in `allowed_tools`, another name of the same tool
 code_interpreter_call: BLOCKED [tool_blocked] Tool code_interpreter_call is blocked
-  decided by an entry of `blocked_tools` for another name of the same tool
+  decided by `code_interpreter` in `blocked_tools`, another name of the same tool
 "
         ),
         "{out}"

@@ -4,8 +4,8 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 
 use serde_json::{Value, json};
 use tower_sekuire::{
-    ApiMatch, ApiRules, Limit, NameMatch, NameRules, NetworkMatch, NetworkRules, Notice, Policy,
-    PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
+    ApiMatch, ApiRules, Limit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules,
+    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
 };
 
 use crate::cli::CheckArgs;
@@ -162,15 +162,36 @@ fn decided_name(rules: &NameRules, noun: &str, name: &str) -> String {
 
 /// As [`decided_name`], where a tool has further names, such as those of a hosted tool's versions.
 fn decided_tool(rules: &NameRules, tool: &str, verdict: &Result<(), PolicyViolation>) -> String {
-    let other = |list: &str| format!("an entry of `{list}` for another name of the same tool");
+    let other = |list: &str, entries: &[NamePattern], allows: bool| match deciding_alone(
+        list, entries, tool, allows,
+    ) {
+        Some(entry) => format!("`{entry}` in `{list}`, another name of the same tool"),
+        None => format!("an entry of `{list}` for another name of the same tool"),
+    };
     let rule = verdict.as_ref().err().map(PolicyViolation::rule);
     match (rules.check(tool), rule) {
-        (NameMatch::NotListed, None) => other("allowed_tools"),
+        (NameMatch::NotListed, None) => {
+            other("allowed_tools", rules.allowed().unwrap_or_default(), true)
+        }
         (NameMatch::Allowed | NameMatch::NotListed, Some(Rule::ToolBlocked)) => {
-            other("blocked_tools")
+            other("blocked_tools", rules.blocked(), false)
         }
         _ => decided_name(rules, "tools", tool),
     }
+}
+
+/// The entry that decides so by itself. Which names are one tool, the enforcer knows.
+fn deciding_alone<'e>(
+    list: &str,
+    entries: &'e [NamePattern],
+    tool: &str,
+    allows: bool,
+) -> Option<&'e NamePattern> {
+    entries.iter().find(|entry| {
+        let alone = json!({"toolsets": {list: [entry.as_str()]}});
+        let policy = Policy::from_json(&alone.to_string());
+        policy.is_ok_and(|policy| PolicyEnforcer::new(policy).enforce_tool(tool).is_ok() == allows)
+    })
 }
 
 fn decided_domain(rules: Option<&NetworkRules>, question: &DomainQuestion) -> String {
