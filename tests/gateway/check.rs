@@ -594,3 +594,36 @@ code_interpreter_call: BLOCKED [tool_blocked] Tool code_interpreter_call is bloc
     let limits = "  limits: 2 requests per minute (per_model.o3), 9 tokens per day (global)\n";
     assert!(out.contains(limits), "{out}");
 }
+
+#[tokio::test]
+async fn limits_per_model_are_asked_of_each_model_by_itself() {
+    let policy = "
+rate_limits:
+  per_agent: { requests_per_minute: 2 }
+  per_model: { 'o3*': { requests_per_minute: 1 } }
+";
+    let asked = ["--model", "o3-pro", "--model", "gpt-4o", "--requests", "3"];
+    let (code, out, _) = check(policy, &asked).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        out.ends_with(
+            "
+o3-pro: ALLOWED
+gpt-4o: ALLOWED
+Request 1 for o3-pro: ALLOWED
+Request 2 for o3-pro: BLOCKED [rate_limit_exceeded] Rate limit exceeded: 1 request per minute
+Request 3 for o3-pro: BLOCKED [rate_limit_exceeded] Rate limit exceeded: 1 request per minute
+Request 1 for gpt-4o: ALLOWED
+Request 2 for gpt-4o: ALLOWED
+Request 3 for gpt-4o: BLOCKED [rate_limit_exceeded] Rate limit exceeded: 2 requests per minute
+"
+        ),
+        "{out}"
+    );
+    // Without a model there is none that they could be about.
+    let (_, out, _) = check(policy, &["--requests", "2"]).await;
+    assert!(
+        out.ends_with("\nRequest 1: ALLOWED\nRequest 2: ALLOWED\n"),
+        "{out}"
+    );
+}

@@ -138,14 +138,30 @@ fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
         verdict: enforcer.enforce_api(service),
         decided_by: Some(decided_service(policy.api(), service)),
     });
-    let requests = (1..=args.requests).map(|number| Answer {
-        kind: "request",
-        subject: format!("Request {number}"),
-        verdict: enforcer.enforce_rate_limit(RateLimit::Request),
-        decided_by: None,
-    });
     let questions = models.chain(tools).chain(domains).chain(services);
-    questions.chain(requests).collect()
+    let mut answers: Vec<_> = questions.collect();
+    let limits = policy.limits();
+    let per_model = limits.iter().any(|limit| limit.scope().model().is_some());
+    if per_model && !args.models.is_empty() {
+        for model in &args.models {
+            // Each as if no other was asked for.
+            let fresh = PolicyEnforcer::new(policy.clone());
+            answers.extend((1..=args.requests).map(|number| Answer {
+                kind: "request",
+                subject: format!("Request {number} for {model}"),
+                verdict: fresh.enforce_rate_limit_for(model, RateLimit::Request),
+                decided_by: None,
+            }));
+        }
+    } else {
+        answers.extend((1..=args.requests).map(|number| Answer {
+            kind: "request",
+            subject: format!("Request {number}"),
+            verdict: enforcer.enforce_rate_limit(RateLimit::Request),
+            decided_by: None,
+        }));
+    }
+    answers
 }
 
 /// The entry of a list that decided, or what decided without one.
