@@ -339,6 +339,28 @@ impl Notice {
     }
 }
 
+impl Notice {
+    /// The remark with its place in a file, as compilers write it; without, where that isn't known.
+    ///
+    /// ```
+    /// # use tower_sekuire::Policy;
+    /// let policy = Policy::from_yaml("rate_limits:\n  global: { requests_per_day: 0 }\n")?;
+    /// assert_eq!(
+    ///     policy.warnings()[0].in_file("sekuire.yml"),
+    ///     "sekuire.yml:2:13: rate_limits.global.requests_per_day: 0 allows nothing"
+    /// );
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn in_file(&self, file: impl AsRef<Path>) -> String {
+        let file = file.as_ref().display();
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => format!("{file}:{line}:{column}: {self}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {

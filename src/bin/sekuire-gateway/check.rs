@@ -355,12 +355,7 @@ impl Report<'_> {
 
     /// Each with its place, as compilers write it.
     fn placed(&self, notices: &[Notice]) -> Vec<String> {
-        let placed = notices
-            .iter()
-            .map(|notice| match (notice.line(), notice.column()) {
-                (Some(line), Some(column)) => format!("{}:{line}:{column}: {notice}", self.file),
-                _ => notice.to_string(),
-            });
+        let placed = notices.iter().map(|notice| notice.in_file(&self.file));
         placed.collect()
     }
 
