@@ -436,9 +436,9 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
         first(column, &format!("nested deeper than 32 levels\n  {help}"))
     };
     let cut = |text: &str| format!("{}…", text.repeat(127));
-    // The first 50 are told, and where they are as long as finding that out costs no more than reading 256 KiB.
+    // The first 50 are told, and where they are as long as finding that out costs no more than reading 2 MiB.
     let flood = |count: usize, length: usize, problem: &dyn Fn(usize) -> (usize, String)| {
-        let placed = (256 * 1024_usize).div_ceil(length);
+        let placed = (2 * 1024 * 1024_usize).div_ceil(length);
         let told = (0..50).map(|number| match problem(number) {
             (column, what) if number < placed => first(column, &what) + "\n",
             (_, what) => what + "\n",
@@ -585,7 +585,9 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
             "9,000 keys that nobody knows",
             unknown.clone(),
             flood(9_000, unknown.len(), &|number| {
-                (2 + 7 * number, format!("k{number}: unknown key\n  {KNOWN}"))
+                // From 10 on a key is a character longer.
+                let column = 2 + 7 * number + number.saturating_sub(10);
+                (column, format!("k{number}: unknown key\n  {KNOWN}"))
             }),
         ),
         (

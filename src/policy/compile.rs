@@ -170,7 +170,7 @@ pub(super) fn compile(
 
 /// How much text is read again to find the places of remarks, in bytes: they are told each time a policy loads, so
 /// that they must cost little.
-const MAX_REREAD: usize = 128 * 1024;
+const MAX_REREAD: usize = 1024 * 1024;
 
 fn no_rules(message: &str) -> Draft {
     Draft::new(

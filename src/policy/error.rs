@@ -287,9 +287,9 @@ pub(super) fn is_invisible(char: char) -> bool {
 /// The problems kept; a file with more is not this kind of file.
 pub(super) const MAX_PROBLEMS: usize = 50;
 
-/// How much text is read again to find places, in bytes. A file of the usual
-/// size gets a place for every problem, a hostile one costs no more than this.
-const MAX_REREAD: usize = 256 * 1024;
+/// How much text is read again to find places, in bytes. A file of up to 40 KiB
+/// gets a place for every problem, a hostile one costs no more than this.
+const MAX_REREAD: usize = 2 * 1024 * 1024;
 
 /// The longest value repeated in a message, in characters.
 const MAX_SHOWN: usize = 128;

@@ -169,8 +169,12 @@ impl Reader {
         what: &str,
     ) {
         self.compared += 1;
-        let known: Vec<_> = known.collect();
-        if self.compared > MAX_COMPARED || name.contains('*') || known.contains(&name) {
+        if self.compared > MAX_COMPARED || name.contains('*') {
+            return;
+        }
+        let mut known: Vec<_> = known.collect();
+        known.dedup();
+        if known.contains(&name) {
             return;
         }
         if let Some(near) = schema::nearest(name, &known) {
