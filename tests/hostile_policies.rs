@@ -2553,6 +2553,13 @@ const NUMBERS: &[Row<&str>] = &[
 /// Empty, missing, and contradictory lists.
 const LISTS: &[Row<&str>] = &[
     (
+        "an entry that is indented further than the one before",
+        "models:\n  allowed_models:\n    - gpt-4o\n     - o3\n    - o1-mini\n",
+        Means(
+            "models, allowed [\"gpt-4o - o3\", \"o1-mini\"]\nwarning: 3:7: models.allowed_models[0]: `gpt-4o - o3` is one entry: begin each in the same column\n",
+        ),
+    ),
+    (
         "an empty allow list of models",
         "models: {allowed_models: []}\n",
         Means("models, allowed []\nwarning: 1:1: models: an empty allow list allows no model\n"),

@@ -102,7 +102,7 @@ pub(super) fn on_key(key: &str, known: &[&str]) -> String {
     {
         return space_after(before);
     }
-    if key.starts_with(|char: char| char.is_whitespace()) {
+    if key.starts_with(|char: char| char.is_whitespace() && char != ' ') {
         return "indent with plain spaces: the key begins with another kind of space".to_owned();
     }
     match schema::nearest(key, known) {

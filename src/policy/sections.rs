@@ -575,6 +575,14 @@ fn names(reader: &mut Reader, field: &Field<'_>, read: ReadName) -> Vec<(Spot, N
     let mut names = Vec::new();
     for entry in reader.list(field).unwrap_or_default() {
         if let Some(name) = read(reader, &entry) {
+            // What is indented further than the entry before goes on with that.
+            if name.contains(" - ") {
+                let message = format!(
+                    "`{}` is one entry: begin each in the same column",
+                    shown(name)
+                );
+                reader.warn(&entry, message);
+            }
             names.push((entry.spot(), NamePattern::new(name)));
         }
     }
