@@ -333,7 +333,38 @@ impl PolicyEnforcer {
     /// # Errors
     /// [`Rule::RateLimitExceeded`] or [`Rule::TokenBudgetExceeded`], in [`Mode::Block`].
     pub fn enforce_rate_limit(&self, what: RateLimit) -> Result<(), PolicyViolation> {
-        let call = &self.inner.call;
+        self.count(&self.inner.call, what)
+    }
+
+    /// As [`enforce_rate_limit`](Self::enforce_rate_limit), of a request for this model: the limits per model that its
+    /// name matches count too.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, PolicyEnforcer, RateLimit};
+    ///
+    /// let policy = Policy::from_yaml("rate_limits: { per_model: { o3: { requests_per_minute: 1 } } }")?;
+    /// let enforcer = PolicyEnforcer::new(policy);
+    /// assert!(enforcer.enforce_rate_limit_for("o3", RateLimit::Request).is_ok());
+    /// assert!(enforcer.enforce_rate_limit_for("o3", RateLimit::Request).is_err());
+    /// assert!(enforcer.enforce_rate_limit_for("gpt-4o", RateLimit::Request).is_ok());
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Rule::RateLimitExceeded`] or [`Rule::TokenBudgetExceeded`], in [`Mode::Block`].
+    pub fn enforce_rate_limit_for(
+        &self,
+        model: &str,
+        what: RateLimit,
+    ) -> Result<(), PolicyViolation> {
+        let call = Call {
+            agent: self.agent().clone(),
+            models: self.model_limits(std::iter::once(model)),
+        };
+        self.count(&call, what)
+    }
+
+    fn count(&self, call: &Call, what: RateLimit) -> Result<(), PolicyViolation> {
         let now = self.inner.clock.now();
         let result = match what {
             RateLimit::Request => self

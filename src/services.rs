@@ -129,6 +129,12 @@ fn regional(host: &str) -> Option<&'static str> {
     found.map(|known| known.service)
 }
 
+/// The names of the services that are known without anybody naming their hosts.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let known = KNOWN.iter().map(|(service, _)| *service);
+    known.chain(REGIONAL.iter().map(|known| known.service))
+}
+
 /// The hosts that somebody named, and those that are known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Services {

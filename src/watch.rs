@@ -94,6 +94,12 @@ impl PolicyFile {
         Ok(policy)
     }
 
+    /// The SHA-256 of the file as it was loaded last, in hexadecimal digits.
+    #[must_use]
+    pub fn hash(&self) -> Option<&str> {
+        self.loaded.as_ref().map(|print| &*print.policy)
+    }
+
     /// Watches the file on a thread of its own, and puts in force what it comes to say.
     ///
     /// A change is noticed through the system's notices of the file's folder, which also covers files that are replaced
@@ -277,11 +283,11 @@ impl Watched {
         });
         match accepted {
             Ok((policy, print)) => {
-                for notice in policy.warnings() {
-                    tracing::warn!(target: "tower_sekuire", "{notice}");
-                }
-                let version = self.live.put(policy, Some(print.policy.clone()));
+                let version = self.live.put(policy.clone(), Some(print.policy.clone()));
                 tracing::info!(target: "tower_sekuire", version, hash = %print.policy, "the policy was replaced");
+                for notice in policy.warnings() {
+                    tracing::warn!(target: "tower_sekuire", version, "{}", notice.in_file(&self.file.path));
+                }
                 self.file.loaded = Some(print);
                 self.refused = None;
                 Ok(version)

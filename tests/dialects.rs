@@ -220,11 +220,11 @@ rate_limits: { per_agent: { requests_per_minute: 30, tokens_per_hour: 50000 } }
     assert_eq!(
         told(&theirs),
         [
-            "policy.models.allowed: read as `allowed_models`, as the OAGS page writes it",
             "policy.tools.allowed: read as `allowed_tools`, as the OAGS page writes it",
             "policy.tools.denied: read as `blocked_tools`, as the OAGS page writes it",
-            "policy.network.deny_all_other: meant by `permissions.network.allowed_domains`, as the OAGS page writes it",
+            "policy.models.allowed: read as `allowed_models`, as the OAGS page writes it",
             "policy.network.allowed_domains: read as `allowed_domains`, as the OAGS page writes it",
+            "policy.network.deny_all_other: meant by `permissions.network.allowed_domains`, as the OAGS page writes it",
             "policy.rate_limits.max_requests_per_minute: read as `requests_per_minute`, as the OAGS page writes it",
             "policy.rate_limits.max_tokens_per_hour: read as `tokens_per_hour`, as the OAGS page writes it",
         ]
@@ -295,15 +295,15 @@ fn nothing_is_lost_or_guessed() {
         // What a key of another form stands beside, and can't be moved to.
         (
             "models: 5\nagent: {models: {denied_models: [a]}}",
-            "line 1, column 9: models: must be a mapping, not the number `5`\nline 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them",
+            "line 1, column 9: models: must be a mapping, not the number `5`\n  help: write its keys below it, indented\nline 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them",
         ),
         (
             "agent: {toolsets: [], allowed_tools: [a]}",
-            "line 1, column 19: agent.toolsets: must be a mapping, not a list",
+            "line 1, column 19: agent.toolsets: must be a mapping, not a list\n  help: write the tools under `allowed_tools` or `blocked_tools`",
         ),
         (
             "permissions: null\nagent: {network: {allow: [a]}}",
-            "line 1, column 14: permissions: must be a mapping, not null",
+            "line 1, column 14: permissions: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line",
         ),
         // URLs that mean more than a host.
         (

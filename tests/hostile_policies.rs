@@ -53,7 +53,10 @@ impl Folder {
     fn check<F: AsRef<[u8]>>(&self, name: &str, rows: &[Row<F>]) {
         for (about, file, expected) in rows {
             match (self.load(name, file.as_ref()), expected) {
-                (Err(error), Refused(said)) => assert_eq!(&self.said(&error), said, "{about}"),
+                (Err(error), Refused(said)) => {
+                    assert_helps(about, &error);
+                    assert_eq!(&self.said(&error), said, "{about}");
+                }
                 (Ok(policy), Means(meaning)) => {
                     assert_eq!(&meaning_of(&policy), meaning, "{about}")
                 }
@@ -65,6 +68,16 @@ impl Folder {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), rows.len(), "two rows of one name");
+    }
+}
+
+/// Whatever is wrong with a text is told with its place and with what to write instead.
+fn assert_helps(about: &str, error: &PolicyError) {
+    for problem in error.problems() {
+        let help = problem.help().unwrap_or_default();
+        assert!(help.len() > 5, "{about}: no help with {problem}");
+        let at = problem.line().zip(problem.column());
+        assert!(at.is_some(), "{about}: no place of {problem}");
     }
 }
 
@@ -125,6 +138,8 @@ fn meaning_of(policy: &Policy) -> String {
         ("not enforced", policy.unenforced()),
         ("warning", policy.warnings()),
     ] {
+        let sorted = notices.is_sorted_by_key(|notice| (notice.line(), notice.column()));
+        assert!(sorted, "not in the order of the file: {notices:?}");
         for notice in notices {
             let (at, column) = notice.line().zip(notice.column()).unwrap();
             line(format!("{title}: {at}:{column}: {notice}"));
@@ -157,6 +172,16 @@ fn joined<P: ToString>(entries: &[P]) -> String {
 #[test]
 fn a_file_is_one_document_that_has_rules() {
     Folder::new().check("sekuire.yml", DOCUMENTS);
+}
+
+#[test]
+fn what_yaml_does_not_take_is_told_with_what_to_write() {
+    Folder::new().check("sekuire.yml", SYNTAX);
+}
+
+#[test]
+fn another_shape_than_is_due_is_told_with_what_to_write() {
+    Folder::new().check("sekuire.yml", SHAPES);
 }
 
 #[test]
@@ -244,19 +269,60 @@ fn only_a_regular_file_of_bearable_size_is_read() {
     let holes = fs::File::create(at("holes")).unwrap();
     holes.set_len(1 << 30).unwrap();
     for (name, said) in [
-        ("pipe", "pipe: not a regular file"),
-        ("folder", "folder: not a regular file"),
-        ("zeros", "zeros: not a regular file"),
-        ("circle", "circle: the file can't be read"),
-        ("astray", "astray: the file can't be read"),
-        ("nothing", "nothing: the file can't be read"),
-        ("holes", "holes: larger than 256 KiB"),
+        (
+            "pipe",
+            "pipe: not a regular file\n  help: save it as a file: pipes and devices are not read",
+        ),
+        (
+            "folder",
+            "folder: is a folder, not a file\n  help: give the path of the file in it",
+        ),
+        (
+            "zeros",
+            "zeros: not a regular file\n  help: save it as a file: pipes and devices are not read",
+        ),
+        (
+            "circle",
+            "circle: the file can't be read: Too many levels of symbolic links (os error 40)\n  help: check the path, and what it leads to",
+        ),
+        (
+            "astray",
+            "astray: the file can't be read: there is no such file\n  help: check the path: it is taken from the folder that the program runs in",
+        ),
+        (
+            "nothing",
+            "nothing: the file can't be read: there is no such file\n  help: check the path: it is taken from the folder that the program runs in",
+        ),
+        (
+            "holes",
+            "holes:1:262145: larger than 256 KiB\n  help: keep only the policy in the file; one entry with `*` stands for many names",
+        ),
     ] {
         let (started, mut refused) = (Instant::now(), None);
         let cost = allocation_counter::measure(|| refused = Policy::from_path(at(name)).err());
         assert_bearable(name, started, cost.bytes_max);
         assert_eq!(folder.said(&refused.unwrap()), said);
     }
+    // Unless whoever runs the tests may read everything.
+    fs::write(at("closed"), "").unwrap();
+    fs::set_permissions(
+        at("closed"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o0),
+    )
+    .unwrap();
+    if fs::read(at("closed")).is_err() {
+        let said = "closed: the file can't be read: permission denied\n  help: let the user that the program runs as read the file and enter its folders";
+        assert_eq!(
+            folder.said(&Policy::from_path(at("closed")).unwrap_err()),
+            said
+        );
+    }
+    // Of what isn't read there is no place.
+    let error = Policy::from_path(at("nothing")).unwrap_err();
+    assert_eq!(
+        (error.problems()[0].line(), error.problems()[0].column()),
+        (None, None)
+    );
     // A link to a policy is one.
     fs::write(at("policy"), "models: {blocked_models: [a]}").unwrap();
     std::os::unix::fs::symlink(at("policy"), at("link.yml")).unwrap();
@@ -272,10 +338,17 @@ fn a_file_is_as_large_as_allowed_and_no_larger() {
     assert!(folder.load("sekuire.yml", &text).is_ok());
     text.push(b'\n');
     let error = folder.load("sekuire.yml", &text).unwrap_err();
-    assert_eq!(folder.said(&error), "sekuire.yml: larger than 256 KiB");
+    assert_eq!(folder.said(&error), format!("sekuire.yml:{LARGE}"));
     let text = String::from_utf8(text).unwrap();
     for read in [Policy::from_yaml, Policy::from_json] {
-        assert_eq!(read(&text).unwrap_err().to_string(), "larger than 256 KiB");
+        let error = read(&text).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "line 262116, column 1: {}",
+                LARGE.split_once(' ').unwrap().1
+            )
+        );
     }
 }
 
@@ -311,7 +384,8 @@ fn no_file_costs_much() {
         }
     }
     for rows in [
-        DOCUMENTS, KEYS, TYPES, ALIASES, NUMBERS, LISTS, NAMES, HOSTS, PATHS, DIALECTS, FOREIGN,
+        DOCUMENTS, SYNTAX, SHAPES, KEYS, TYPES, ALIASES, NUMBERS, LISTS, NAMES, HOSTS, PATHS,
+        DIALECTS, FOREIGN,
     ] {
         measure("yaml", rows);
     }
@@ -332,6 +406,8 @@ fn no_file_costs_much() {
         }
     }
 }
+
+const LARGE: &str = "262116:1: larger than 256 KiB\n  help: keep only the policy in the file; one entry with `*` stands for many names";
 
 const ALIAS: &str =
     "anchors and aliases are not supported\n  help: write the value out where it is used";
@@ -355,11 +431,14 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
     let long = |count: usize, end: &str| format!("'{stars}{end}*', ").repeat(count);
     let alias = |column: usize| format!("line 2, column {column}: {ALIAS}");
     let first = |column: usize, what: &str| format!("line 1, column {column}: {what}");
-    let deep = |column: usize| first(column, "nested deeper than 32 levels");
+    let deep = |column: usize| {
+        let help = "help: remove levels: a policy needs seven";
+        first(column, &format!("nested deeper than 32 levels\n  {help}"))
+    };
     let cut = |text: &str| format!("{}…", text.repeat(127));
-    // The first 50 are told, and where they are as long as finding that out costs no more than reading 256 KiB.
+    // The first 50 are told, and where they are as long as finding that out costs no more than reading 2 MiB.
     let flood = |count: usize, length: usize, problem: &dyn Fn(usize) -> (usize, String)| {
-        let placed = (256 * 1024_usize).div_ceil(length);
+        let placed = (2 * 1024 * 1024_usize).div_ceil(length);
         let told = (0..50).map(|number| match problem(number) {
             (column, what) if number < placed => first(column, &what) + "\n",
             (_, what) => what + "\n",
@@ -367,7 +446,11 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
         let told: String = told.collect();
         Err(format!("{told}and {} more", count - 50))
     };
-    let too_many = || "more than 20000 values".to_owned();
+    let too_many = |at: &str| {
+        let help =
+            "help: keep only the policy in the file; one entry with `*` stands for many names";
+        format!("{at}: more than 20000 values\n  {help}")
+    };
     let numbers = models(&"4, ".repeat(15_000));
     let unknown = format!("{{{}}}", many(9_000, &|number| format!("k{number}: 1, ")));
     let twice = format!("{{{}}}", "models: {}, ".repeat(6_000));
@@ -383,7 +466,7 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
         (
             "more lists in lists than there may be values",
             "[".repeat(200_000),
-            Err(too_many()),
+            Err(too_many("line 1, column 20001")),
         ),
         (
             "lists in lists by hyphens",
@@ -405,7 +488,10 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
         (
             "one word that fills the file",
             "x".repeat(256 * 1024),
-            Err(first(1, "must be a mapping, not text")),
+            Err(first(
+                1,
+                "must be a mapping, not text\n  help: begin with a section, such as `models:`, and indent its keys below it",
+            )),
         ),
         (
             "one entry that fills the file",
@@ -413,7 +499,7 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
             Err(first(
                 27,
                 &format!(
-                    "models.allowed_models[0]: is longer than 256 bytes: `{}`",
+                    "models.allowed_models[0]: is longer than 256 bytes: `{}`\n  help: write the name alone, or its beginning and `*`",
                     cut("x")
                 ),
             )),
@@ -459,7 +545,7 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
         (
             "documents that fill the file",
             "---\n".repeat(60_000),
-            Err(too_many()),
+            Err(too_many("line 20001, column 3")),
         ),
         (
             "19,000 entries that are the same",
@@ -499,7 +585,9 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
             "9,000 keys that nobody knows",
             unknown.clone(),
             flood(9_000, unknown.len(), &|number| {
-                (2 + 7 * number, format!("k{number}: unknown key\n  {KNOWN}"))
+                // From 10 on a key is a character longer.
+                let column = 2 + 7 * number + number.saturating_sub(10);
+                (column, format!("k{number}: unknown key\n  {KNOWN}"))
             }),
         ),
         (
@@ -539,7 +627,7 @@ fn floods() -> Vec<(&'static str, String, Result<usize, String>)> {
                 "agents: {{{}}}",
                 many(4_000, &|number| format!("a{number}: {{models: {{}}}}, "))
             ),
-            Err(too_many()),
+            Err(too_many("line 1, column 82895")),
         ),
     ]
 }
@@ -550,51 +638,57 @@ const DOCUMENTS: &[Row<&str>] = &[
         "an empty file",
         "",
         Refused(
-            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "white space and comments alone",
         "\n  \n# models: {blocked_models: [a]}\n",
         Refused(
-            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:4:1: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "a document that is null",
         "null\n",
         Refused(
-            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "a document that is null by another spelling",
         "---\n~\n...\n",
         Refused(
-            "sekuire.yml: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:2:1: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "an empty mapping",
         "{}\n",
         Refused(
-            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "a document that is a list",
         "- models: {blocked_models: [a]}\n",
-        Refused("sekuire.yml:1:1: must be a mapping, not a list"),
+        Refused(
+            "sekuire.yml:1:1: must be a mapping, not a list\n  help: begin with a section, such as `models:`, and indent its keys below it",
+        ),
     ),
     (
         "a document that is text",
         "models\n",
-        Refused("sekuire.yml:1:1: must be a mapping, not text"),
+        Refused(
+            "sekuire.yml:1:1: must be a mapping, not text\n  help: put a colon behind `models`",
+        ),
     ),
     (
         "a document that is a number",
         "4\n",
-        Refused("sekuire.yml:1:1: must be a mapping, not the number `4`"),
+        Refused(
+            "sekuire.yml:1:1: must be a mapping, not the number `4`\n  help: begin with a section, such as `models:`, and indent its keys below it",
+        ),
     ),
     (
         "a second document",
@@ -620,7 +714,7 @@ const DOCUMENTS: &[Row<&str>] = &[
     (
         "a second document after an end mark",
         "models: {blocked_models: [a]}\n...\nmodels: {}\n",
-        Refused("sekuire.yml: more than one document\n  help: keep one document in a file"),
+        Refused("sekuire.yml:3:1: more than one document\n  help: keep one document in a file"),
     ),
     (
         "an end mark and nothing behind it",
@@ -630,7 +724,7 @@ const DOCUMENTS: &[Row<&str>] = &[
     (
         "text behind the document",
         "{models: {blocked_models: [a]}}\nrate_limits: {}\n",
-        Refused("sekuire.yml: more than one document\n  help: keep one document in a file"),
+        Refused("sekuire.yml:2:1: more than one document\n  help: keep one document in a file"),
     ),
     (
         "a second document behind directives and comments",
@@ -664,22 +758,30 @@ const DOCUMENTS: &[Row<&str>] = &[
     (
         "a directive for a YAML to come",
         "%YAML 2.0\n---\nmodels: {blocked_models: [a]}\n",
-        Refused("sekuire.yml:1:1: not readable as YAML: found incompatible YAML document"),
+        Refused(
+            "sekuire.yml:1:1: not readable as YAML: found incompatible YAML document\n  help: remove the line that begins with `%`: a policy needs none",
+        ),
     ),
     (
         "a directive that nobody knows",
         "%POLICY strict\n---\nmodels: {blocked_models: [a]}\n",
-        Refused("sekuire.yml:1:8: not readable as YAML: found unknown directive name"),
+        Refused(
+            "sekuire.yml:1:8: not readable as YAML: found unknown directive name\n  help: remove the line that begins with `%`: a policy needs none",
+        ),
     ),
     (
         "a directive without a document",
         "%YAML 1.2\n",
-        Refused("sekuire.yml:2:1: not readable as YAML: did not find expected <document start>"),
+        Refused(
+            "sekuire.yml:2:1: not readable as YAML: did not find expected <document start>\n  help: remove the line that begins with `%`: a policy needs none",
+        ),
     ),
     (
         "a directive given twice",
         "%YAML 1.2\n%YAML 1.2\n---\nmodels: {blocked_models: [a]}\n",
-        Refused("sekuire.yml:2:1: not readable as YAML: found duplicate %YAML directive"),
+        Refused(
+            "sekuire.yml:2:1: not readable as YAML: found duplicate %YAML directive\n  help: remove the line that begins with `%`: a policy needs none",
+        ),
     ),
     (
         "a tag directive",
@@ -692,37 +794,341 @@ const DOCUMENTS: &[Row<&str>] = &[
         "no rules but a description",
         "project: {name: a}\nagent: {name: b, llm: {model: gpt-4o}}\n",
         Refused(
-            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "rules only under an extension key",
         "x-models: {blocked_models: [a]}\n",
         Refused(
-            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "an empty section of permissions",
         "permissions: {}\n",
         Refused(
-            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "a list that was cut off",
         "models: {blocked_models: [a,\n",
-        Refused("sekuire.yml:2:1: not readable as YAML: did not find expected node content"),
+        Refused(
+            "sekuire.yml:2:1: not readable as YAML: did not find expected node content\n  help: close what is open with `]` or `}`; quote an entry that begins with a special character",
+        ),
     ),
     (
         "a text that was cut off",
         "models: {blocked_models: ['a]}\n",
-        Refused("sekuire.yml:2:1: not readable as YAML: found unexpected end of stream"),
+        Refused(
+            "sekuire.yml:2:1: not readable as YAML: found unexpected end of stream\n  help: close the quotes, opened on line 1",
+        ),
     ),
     (
         "JSON in a YAML file",
         "{\"models\": {\"blocked_models\": [\"a\"]}}\n",
         Means("models, blocked [\"a\"]\n"),
+    ),
+];
+
+/// What YAML doesn't take, and what it takes for something else.
+const SYNTAX: &[Row<&str>] = &[
+    (
+        "a list glued to its colon, and a key on the next line",
+        "models:\n  allowed_models:[a]\n  blocked_models: [b]\n",
+        Refused(
+            "sekuire.yml:3:17: not readable as YAML: mapping values are not allowed in this context\n  help: put a space after the colon of `allowed_models:`",
+        ),
+    ),
+    (
+        "a text glued to its colon, in braces",
+        "models: {allowed_models:x}\n",
+        Refused(
+            "sekuire.yml:1:10: models.\"allowed_models:x\": unknown key\n  help: put a space after the colon of `allowed_models:`",
+        ),
+    ),
+    (
+        "a text glued to its colon, behind another one",
+        "models: allowed_models:x\n",
+        Refused(
+            "sekuire.yml:1:9: models: must be a mapping, not text\n  help: put a space after the colon of `allowed_models:`",
+        ),
+    ),
+    (
+        "a number glued to its colon",
+        "rate_limits:\n  per_agent:\n    requests_per_minute:5\n",
+        Refused(
+            "sekuire.yml:3:5: rate_limits.per_agent: must be a mapping, not text\n  help: put a space after the colon of `requests_per_minute:`",
+        ),
+    ),
+    (
+        "a list glued to its colon in the last line",
+        "agent:\n  toolsets:\n    allowed_tools: [a]\n    blocked_tools:[b]\n",
+        Refused(
+            "sekuire.yml:5:1: not readable as YAML: could not find expected ':'\n  help: put a space after the colon of `blocked_tools:`",
+        ),
+    ),
+    (
+        "a key that is indented too far",
+        "models:\n  allowed_models: [a]\n   blocked_models: [b]\n",
+        Refused(
+            "sekuire.yml:3:4: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "a key that is not indented far enough",
+        "models:\n    allowed_models: [a]\n  blocked_models: [b]\n",
+        Refused(
+            "sekuire.yml:3:3: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "a line of a list without its hyphen",
+        "models:\n  allowed_models:\n    - a\n    b\n",
+        Refused(
+            "sekuire.yml:5:1: not readable as YAML: could not find expected ':'\n  help: write `: ` after each key, and quote text that takes several lines",
+        ),
+    ),
+    (
+        "a key in a list",
+        "models:\n  allowed_models:\n    - a\n    b: c\n",
+        Refused(
+            "sekuire.yml:4:5: not readable as YAML: did not find expected '-' indicator\n  help: begin the entries of a list with `- ` in the same column, and no key among them",
+        ),
+    ),
+    (
+        "a list that begins on its key's line",
+        "models:\n  allowed_models: - a\n",
+        Refused(
+            "sekuire.yml:2:19: not readable as YAML: block sequence entries are not allowed in this context\n  help: begin a list on the line below its key, or write it as in `[one, two]`",
+        ),
+    ),
+    (
+        "two entries without a comma",
+        "models:\n  blocked_models: [\"a\" b]\n",
+        Refused(
+            "sekuire.yml:2:24: not readable as YAML: did not find expected ',' or ']'\n  help: put commas between entries, and close the list with `]`, opened on line 2",
+        ),
+    ),
+    (
+        "two keys without a comma",
+        "models: {allowed_models: [a] blocked_models: [b]}\n",
+        Refused(
+            "sekuire.yml:1:30: not readable as YAML: did not find expected ',' or '}'\n  help: put commas between keys, and close the mapping with `}`, opened on line 1",
+        ),
+    ),
+    (
+        "a list that is not closed before the next key",
+        "models:\n  allowed_models: [a, b\n  blocked_models: [c]\n",
+        Refused(
+            "sekuire.yml:3:17: not readable as YAML: did not find expected ',' or ']'\n  help: put commas between entries, and close the list with `]`, opened on line 2",
+        ),
+    ),
+    (
+        "a mapping that is not closed before the next key",
+        "models: {allowed_models: [a]\nrate_limits: {}\n",
+        Refused(
+            "sekuire.yml:2:1: not readable as YAML: did not find expected ',' or '}'\n  help: put commas between keys, and close the mapping with `}`, opened on line 1",
+        ),
+    ),
+    (
+        "quotes that are not closed before the end",
+        "models:\n  blocked_models: ['a, b]\n  # end\n",
+        Refused(
+            "sekuire.yml:4:1: not readable as YAML: found unexpected end of stream\n  help: close the quotes, opened on line 2",
+        ),
+    ),
+    (
+        "quotes that are not closed before a mark",
+        "models:\n  blocked_models: ['a, b]\n---\n",
+        Refused(
+            "sekuire.yml:3:1: not readable as YAML: found unexpected document indicator\n  help: close the quotes before it, opened on line 2",
+        ),
+    ),
+    (
+        "an entry that begins with a reserved character",
+        "models:\n  blocked_models: [@a]\n",
+        Refused(
+            "sekuire.yml:2:20: not readable as YAML: found character that cannot start any token\n  help: quote a value that begins with `@`, `%` or a backquote",
+        ),
+    ),
+    (
+        "a key without a colon",
+        "models:\n  blocked_models\npermissions: {}\n",
+        Refused(
+            "sekuire.yml:2:3: models: must be a mapping, not text\n  help: put a colon behind `blocked_models`",
+        ),
+    ),
+    (
+        "a key without a colon, before its list",
+        "models:\n  \"blocked_models\" [a]\n",
+        Refused(
+            "sekuire.yml:2:20: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "a backslash in double quotes that escapes nothing",
+        "models:\n  blocked_models: [\"a\\d\"]\n",
+        Refused(
+            "sekuire.yml:2:22: not readable as YAML: found unknown escape character\n  help: write `\\\\` for a backslash, or use single quotes, in which it is itself",
+        ),
+    ),
+    (
+        "a block of text that is indented by nothing",
+        "models:\n  blocked_models: |0\n   a\n",
+        Refused(
+            "sekuire.yml:2:20: not readable as YAML: found an indentation indicator equal to 0\n  help: check the indentation, and quote a value that holds `: ` or ` #` or begins with a special character",
+        ),
+    ),
+    (
+        "a bracket too many",
+        "models:\n  blocked_models: [a]]\n",
+        Refused(
+            "sekuire.yml:2:22: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "a text with a colon in it",
+        "name: it's: so\nmodels: {}\n",
+        Refused(
+            "sekuire.yml:1:11: not readable as YAML: mapping values are not allowed in this context\n  help: check the indentation of this line and the one before; quote a value that holds `: `",
+        ),
+    ),
+    (
+        "an entry that is indented less than the one before",
+        "models:\n  blocked_models:\n  - a\n - b\n",
+        Refused(
+            "sekuire.yml:4:2: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "an anchor without a name",
+        "models: &\n",
+        Refused(
+            "sekuire.yml:1:10: not readable as YAML: did not find expected alphabetic or numeric character\n  help: quote an entry that begins with `*` or `&`",
+        ),
+    ),
+];
+
+/// What may be a text, a number, a list or a mapping, but not there.
+const SHAPES: &[Row<&str>] = &[
+    (
+        "every section, and no rule",
+        "models: {}\ntoolsets: {}\npermissions: {network: {}, filesystem: {}, api: {}}\nrate_limits: {per_agent: {}}\n",
+        Means(
+            "hosts\nfiles\nservices\nnot enforced: 3:28: permissions.filesystem: answers questions only, not enforced at the HTTP layer\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\nwarning: 2:1: toolsets: restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`\nwarning: 3:15: permissions.network: restricts nothing: every host is allowed; write `allowed_domains`, `blocked_domains` or `require_tls: true`\nwarning: 3:28: permissions.filesystem: restricts nothing: every file is allowed; write `allowed_paths`, `blocked_paths` or `allowed_extensions`\nwarning: 3:44: permissions.api: restricts nothing: every service is allowed; write `allowed_services`\nwarning: 4:1: rate_limits: sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`\n",
+        ),
+    ),
+    (
+        "a rule that is off for one category, and no other",
+        "permissions: {api: {enabled: false}}\n",
+        Means("services, off\n"),
+    ),
+    (
+        "entries glued to their hyphens",
+        "models:\n  allowed_models:\n    -a\n    -b\n",
+        Refused(
+            "sekuire.yml:3:5: models.allowed_models: must be a list, not text\n  help: put a space after each `-`",
+        ),
+    ),
+    (
+        "text and a mapping where lists are due",
+        "models:\n  allowed_models: gpt-4o\n  blocked_models: {a: b}\n",
+        Refused(
+            "sekuire.yml:2:19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`\nsekuire.yml:3:19: models.blocked_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+        ),
+    ),
+    (
+        "a tool's name that is a mapping without quotes",
+        "toolsets: {allowed_tools: [files: read]}\n",
+        Refused(
+            "sekuire.yml:1:28: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"files: read\"`",
+        ),
+    ),
+    (
+        "tools that are mappings of one key",
+        "toolsets:\n  allowed_tools:\n    - files:\n    - a: 4\n    - a: {b: c}\n    - nme: a\n    -\n",
+        Refused(
+            "sekuire.yml:3:7: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"files:\"`\nsekuire.yml:4:7: toolsets.allowed_tools[1]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:5:7: toolsets.allowed_tools[2].a: unknown key\n  help: known here: `name`, `description`\nsekuire.yml:5:7: toolsets.allowed_tools[2]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:6:7: toolsets.allowed_tools[3].nme: unknown key\n  help: did you mean `name`?\nsekuire.yml:6:7: toolsets.allowed_tools[3]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:7:6: toolsets.allowed_tools[4]: must be text, not null\n  help: write a text there, or remove the entry",
+        ),
+    ),
+    (
+        "a limit for each model without the model's name",
+        "rate_limits: {per_model: {requests_per_minute: 3}}\n",
+        Refused(
+            "sekuire.yml:1:48: rate_limits.per_model.requests_per_minute: must be a mapping, not the number `3`\n  help: write the model's name above it, as in `per_model: {gpt-4o: {requests_per_minute: 10}}`",
+        ),
+    ),
+    (
+        "limits without their key",
+        "rate_limits: {per_agent: 3, global: [3]}\n",
+        Refused(
+            "sekuire.yml:1:26: rate_limits.per_agent: must be a mapping, not the number `3`\n  help: write a limit as in `requests_per_minute: 10`, indented below it\nsekuire.yml:1:37: rate_limits.global: must be a mapping, not a list\n  help: write a limit as in `requests_per_minute: 10`, indented below it",
+        ),
+    ),
+    (
+        "a number for all limits",
+        "rate_limits: 3\n",
+        Refused(
+            "sekuire.yml:1:14: rate_limits: must be a mapping, not the number `3`\n  help: write limits under `per_agent`, `per_model` or `global`",
+        ),
+    ),
+    (
+        "permissions that are empty",
+        "permissions:\n",
+        Refused(
+            "sekuire.yml:1:13: permissions: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line",
+        ),
+    ),
+    (
+        "lists where permissions are due",
+        "permissions: {network: [a], filesystem: [/a], api: [openai]}\n",
+        Refused(
+            "sekuire.yml:1:24: permissions.network: must be a mapping, not a list\n  help: write the hosts under `allowed_domains` or `blocked_domains`\nsekuire.yml:1:41: permissions.filesystem: must be a mapping, not a list\n  help: write the paths under `allowed_paths` or `blocked_paths`\nsekuire.yml:1:52: permissions.api: must be a mapping, not a list\n  help: write the services under `allowed_services`",
+        ),
+    ),
+    (
+        "a service where a list of them is due",
+        "permissions: {api: {allowed_services: openai}}\n",
+        Refused(
+            "sekuire.yml:1:39: permissions.api.allowed_services: must be a list, not text\n  help: write `- service_name: openai` for each",
+        ),
+    ),
+    (
+        "a list of tools without its key",
+        "toolsets: [a]\n",
+        Refused(
+            "sekuire.yml:1:11: toolsets: must be a mapping, not a list\n  help: write the tools under `allowed_tools` or `blocked_tools`",
+        ),
+    ),
+    (
+        "numbers where hosts are due",
+        "permissions: {network: {allowed_domains: [127.1, 4]}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: must be text, not the number `127.1`\n  help: put it in quotes; an address is four numbers, as in `\"127.0.0.1\"`\nsekuire.yml:1:50: permissions.network.allowed_domains[1]: must be text, not the number `4`\n  help: put it in quotes; an address is four numbers, as in `\"127.0.0.1\"`",
+        ),
+    ),
+    (
+        "numbers that are no whole ones",
+        "rate_limits: {global: {requests_per_day: 1e6, tokens_per_day: 2.5, tokens_per_hour: .inf, tokens_per_minute: 1e30}}\n",
+        Refused(
+            "sekuire.yml:1:42: rate_limits.global.requests_per_day: must be a whole number, not the number `1000000.0`\n  help: write digits only, without point or exponent: `1000000`\nsekuire.yml:1:63: rate_limits.global.tokens_per_day: must be a whole number, not the number `2.5`\n  help: write digits only, without point or exponent\nsekuire.yml:1:85: rate_limits.global.tokens_per_hour: must be a whole number, not the number `inf`\n  help: write digits only, without point or exponent\nsekuire.yml:1:110: rate_limits.global.tokens_per_minute: must be a whole number, not the number `1e30`\n  help: write digits only, without point or exponent",
+        ),
+    ),
+    (
+        "an agent that is a list",
+        "agents: {a: [models]}\n",
+        Refused(
+            "sekuire.yml:1:13: agents.a: must be a mapping, not a list\n  help: write its keys below it, indented, without `- `",
+        ),
+    ),
+    (
+        "mappings where text is due",
+        "agent: {name: {a: b, c: d}}\nmodels: {allowed_models: [{a: b, c: d}, {1: 2}, {a: 1}]}\n",
+        Refused(
+            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:27: models.allowed_models[0]: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:41: models.allowed_models[1]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:2:49: models.allowed_models[2]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written",
+        ),
     ),
 ];
 
@@ -785,27 +1191,27 @@ const BYTES: &[Row<&[u8]>] = &[
     (
         "a byte that is not UTF-8",
         b"models: {blocked_models: [a]} # \xff\n",
-        Refused("sekuire.yml: not UTF-8 from byte 32 on\n  help: save the file as UTF-8"),
+        Refused("sekuire.yml:1:33: not UTF-8 from byte 32 on\n  help: save the file as UTF-8"),
     ),
     (
         "an overlong form",
         b"models: {blocked_models: [\xc0\xaf]}\n",
-        Refused("sekuire.yml: not UTF-8 from byte 26 on\n  help: save the file as UTF-8"),
+        Refused("sekuire.yml:1:27: not UTF-8 from byte 26 on\n  help: save the file as UTF-8"),
     ),
     (
         "half of a surrogate pair",
         b"models: {blocked_models: [\xed\xa0\x80]}\n",
-        Refused("sekuire.yml: not UTF-8 from byte 26 on\n  help: save the file as UTF-8"),
+        Refused("sekuire.yml:1:27: not UTF-8 from byte 26 on\n  help: save the file as UTF-8"),
     ),
     (
         "UTF-16, little end first",
         b"\xff\xfem\x00o\x00d\x00e\x00l\x00s\x00:\x00 \x00{\x00}\x00\n\x00",
-        Refused("sekuire.yml: not UTF-8 from byte 0 on\n  help: save the file as UTF-8"),
+        Refused("sekuire.yml:1:1: not UTF-8 from byte 0 on\n  help: save the file as UTF-8"),
     ),
     (
         "UTF-16, big end first",
         b"\xfe\xff\x00m\x00o\x00d\x00e\x00l\x00s\x00:\x00 \x00{\x00}\x00\n",
-        Refused("sekuire.yml: not UTF-8 from byte 0 on\n  help: save the file as UTF-8"),
+        Refused("sekuire.yml:1:1: not UTF-8 from byte 0 on\n  help: save the file as UTF-8"),
     ),
     (
         "UTF-16 without mark",
@@ -914,7 +1320,7 @@ const BYTES: &[Row<&[u8]>] = &[
         "a no-break space as indentation",
         b"models:\n\xc2\xa0\xc2\xa0blocked_models: [a]\n",
         Refused(
-            "sekuire.yml:1:8: models: must be a mapping, not null\nsekuire.yml:2:1: \"\u{a0}\u{a0}blocked_models\": unknown key\n  help: known here: `agent`, `agents`, `models`, `toolsets`, `tools`, `permissions`, `rate_limits`, `spec_version`, `version`, `name`, `description`, `project`, `identity`, `llm`, `memory`, `logger`, `deployment`, `server`, `a2a`, `capabilities`, `compliance`, `audit`",
+            "sekuire.yml:1:8: models: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line\nsekuire.yml:2:1: \"\u{a0}\u{a0}blocked_models\": unknown key\n  help: indent with plain spaces: the key begins with another kind of space",
         ),
     ),
 ];
@@ -976,7 +1382,7 @@ const KEYS: &[Row<&str>] = &[
         "a key given twice under an extension key",
         "models: {}\nx-note: {a: 1, a: 2}\n",
         Means(
-            "not enforced: 2:1: x-note: extension key, not read\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: x-note: extension key, not read\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
         ),
     ),
     (
@@ -1036,7 +1442,9 @@ const KEYS: &[Row<&str>] = &[
     (
         "a key that isn't there",
         "models: {: [a]}\n",
-        Refused("sekuire.yml:1:10: not readable as YAML: did not find expected node content"),
+        Refused(
+            "sekuire.yml:1:10: not readable as YAML: did not find expected node content\n  help: close what is open with `]` or `}`; quote an entry that begins with a special character",
+        ),
     ),
     (
         "a key that is empty",
@@ -1212,7 +1620,7 @@ const KEYS: &[Row<&str>] = &[
         "an extension key",
         "models: {blocked_models: [a], x-why: {allowed_models: [a]}}\nx-owner: {a: [1, ~]}\n",
         Means(
-            "models, blocked [\"a\"]\nnot enforced: 2:1: x-owner: extension key, not read\nnot enforced: 1:31: models.x-why: extension key, not read\n",
+            "models, blocked [\"a\"]\nnot enforced: 1:31: models.x-why: extension key, not read\nnot enforced: 2:1: x-owner: extension key, not read\n",
         ),
     ),
     (
@@ -1225,12 +1633,23 @@ const KEYS: &[Row<&str>] = &[
     (
         "a colon without a space",
         "models: {blocked_models:[a]}\n",
-        Refused("sekuire.yml:1:24: not readable as YAML: found unexpected ':'"),
+        Refused(
+            "sekuire.yml:1:24: not readable as YAML: found unexpected ':'\n  help: put a space after the colon of `blocked_models:`",
+        ),
+    ),
+    (
+        "a colon without a space behind a key that nobody knows",
+        "models: {other:[a]}\n",
+        Refused(
+            "sekuire.yml:1:15: not readable as YAML: found unexpected ':'\n  help: put a space after the colon, or quote the text",
+        ),
     ),
     (
         "a colon without a space, outside braces",
         "models:\n  blocked_models:[a]\n",
-        Refused("sekuire.yml:2:3: models: must be a mapping, not text"),
+        Refused(
+            "sekuire.yml:2:3: models: must be a mapping, not text\n  help: put a space after the colon of `blocked_models:`",
+        ),
     ),
 ];
 
@@ -1316,22 +1735,30 @@ const TYPES: &[Row<&str>] = &[
     (
         "a list in a list",
         "models: {allowed_models: [[a]]}\n",
-        Refused("sekuire.yml:1:27: models.allowed_models[0]: must be text, not a list"),
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not a list\n  help: write each entry by itself, without brackets",
+        ),
     ),
     (
         "an entry that is null",
         "models:\n  allowed_models:\n    -\n    - a\n",
-        Refused("sekuire.yml:3:6: models.allowed_models[0]: must be text, not null"),
+        Refused(
+            "sekuire.yml:3:6: models.allowed_models[0]: must be text, not null\n  help: write a text there, or remove the entry",
+        ),
     ),
     (
         "an entry that is null by a tilde",
         "models: {allowed_models: [~]}\n",
-        Refused("sekuire.yml:1:27: models.allowed_models[0]: must be text, not null"),
+        Refused(
+            "sekuire.yml:1:27: models.allowed_models[0]: must be text, not null\n  help: write a text there, or remove the entry",
+        ),
     ),
     (
         "an entry between two commas",
         "models: {allowed_models: [a, , b]}\n",
-        Refused("sekuire.yml:1:30: not readable as YAML: did not find expected node content"),
+        Refused(
+            "sekuire.yml:1:30: not readable as YAML: did not find expected node content\n  help: write an entry before the comma, or remove the comma",
+        ),
     ),
     (
         "an entry that is a number",
@@ -1372,12 +1799,16 @@ const TYPES: &[Row<&str>] = &[
     (
         "an entry that is a mapping by a colon and a space",
         "models:\n  allowed_models:\n    - gpt: 4o\n",
-        Refused("sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping"),
+        Refused(
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"gpt: 4o\"`",
+        ),
     ),
     (
         "an entry that ends in a colon",
         "models:\n  allowed_models:\n    - gpt:\n",
-        Refused("sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping"),
+        Refused(
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"gpt:\"`",
+        ),
     ),
     (
         "an entry that is empty",
@@ -1452,7 +1883,7 @@ const TYPES: &[Row<&str>] = &[
         "null by its tag",
         "models: {allowed_models: !!null \"\"}\n",
         Refused(
-            "sekuire.yml:1:26: not readable as YAML: models.allowed_models: invalid value: string \"\", expected null",
+            "sekuire.yml:1:26: not readable as YAML: models.allowed_models: invalid value: string \"\", expected null\n  help: remove the tag; quote a value that is meant as text",
         ),
     ),
     (
@@ -1542,27 +1973,37 @@ const TYPES: &[Row<&str>] = &[
     (
         "a section that is null",
         "models:\n",
-        Refused("sekuire.yml:1:8: models: must be a mapping, not null"),
+        Refused(
+            "sekuire.yml:1:8: models: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line",
+        ),
     ),
     (
         "a section that is a list",
         "models: [gpt-4o]\n",
-        Refused("sekuire.yml:1:9: models: must be a mapping, not a list"),
+        Refused(
+            "sekuire.yml:1:9: models: must be a mapping, not a list\n  help: write the models under `allowed_models` or `blocked_models`",
+        ),
     ),
     (
         "a section that is text",
         "permissions: none\n",
-        Refused("sekuire.yml:1:14: permissions: must be a mapping, not text"),
+        Refused(
+            "sekuire.yml:1:14: permissions: must be a mapping, not text\n  help: write its keys below it, indented",
+        ),
     ),
     (
         "a section that is empty text",
         "models: ''\n",
-        Refused("sekuire.yml:1:9: models: must be a mapping, not empty text"),
+        Refused(
+            "sekuire.yml:1:9: models: must be a mapping, not empty text\n  help: write the models under `allowed_models` or `blocked_models`",
+        ),
     ),
     (
         "a section that is a boolean",
         "permissions: {network: false}\n",
-        Refused("sekuire.yml:1:24: permissions.network: must be a mapping, not `false`"),
+        Refused(
+            "sekuire.yml:1:24: permissions.network: must be a mapping, not `false`\n  help: write its keys below it, indented",
+        ),
     ),
     (
         "a boolean that is `yes`",
@@ -1615,20 +2056,22 @@ const TYPES: &[Row<&str>] = &[
         "a boolean that is a number",
         "permissions: {network: {require_tls: 1}}\n",
         Refused(
-            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not the number `1`",
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not the number `1`\n  help: write `true` or `false`",
         ),
     ),
     (
         "a boolean that is null",
         "permissions: {network: {require_tls: }}\n",
         Refused(
-            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not null",
+            "sekuire.yml:1:38: permissions.network.require_tls: must be `true` or `false`, not null\n  help: write `true` or `false`, or remove the key",
         ),
     ),
     (
         "a boolean that is a list",
         "permissions: {api: {enabled: [true]}}\n",
-        Refused("sekuire.yml:1:30: permissions.api.enabled: must be `true` or `false`, not a list"),
+        Refused(
+            "sekuire.yml:1:30: permissions.api.enabled: must be `true` or `false`, not a list\n  help: write `true` or `false`",
+        ),
     ),
     (
         "an agent's name that is a number",
@@ -1640,7 +2083,9 @@ const TYPES: &[Row<&str>] = &[
     (
         "an agent's name that is null",
         "agent: {name: ~, models: {}}\n",
-        Refused("sekuire.yml:1:15: agent.name: must be text, not null"),
+        Refused(
+            "sekuire.yml:1:15: agent.name: must be text, not null\n  help: write it in quotes behind the colon, or remove the line",
+        ),
     ),
     (
         "an agent's name that is empty",
@@ -1664,7 +2109,9 @@ const TYPES: &[Row<&str>] = &[
     (
         "a tool with a name that is a list",
         "toolsets: {allowed_tools: [{name: [a]}]}\n",
-        Refused("sekuire.yml:1:35: toolsets.allowed_tools[0].name: must be text, not a list"),
+        Refused(
+            "sekuire.yml:1:35: toolsets.allowed_tools[0].name: must be text, not a list\n  help: write one text, not a list",
+        ),
     ),
     (
         "a tool with a description that is a number",
@@ -1677,7 +2124,7 @@ const TYPES: &[Row<&str>] = &[
         "a service as plain text",
         "permissions: {api: {allowed_services: [openai]}}\n",
         Refused(
-            "sekuire.yml:1:40: permissions.api.allowed_services[0]: must be a mapping, not text",
+            "sekuire.yml:1:40: permissions.api.allowed_services[0]: must be a mapping, not text\n  help: write `- service_name: openai` for each",
         ),
     ),
     (
@@ -1878,12 +2325,16 @@ const NUMBERS: &[Row<&str>] = &[
     (
         "no limit",
         "rate_limits: {}\n",
-        Means("warning: 1:1: rate_limits: sets no limit\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: rate_limits: sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`\n",
+        ),
     ),
     (
         "a scope without limits",
         "rate_limits: {per_agent: {}}\n",
-        Means("warning: 1:1: rate_limits: sets no limit\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: rate_limits: sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`\n",
+        ),
     ),
     (
         "zero",
@@ -1941,14 +2392,14 @@ const NUMBERS: &[Row<&str>] = &[
         "a number with a point",
         "rate_limits: {per_agent: {requests_per_minute: 10.0}}\n",
         Refused(
-            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `10.0`\n  help: write digits only, without point or exponent",
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `10.0`\n  help: write digits only, without point or exponent: `10`",
         ),
     ),
     (
         "a number with an exponent",
         "rate_limits: {per_agent: {requests_per_minute: 1e3}}\n",
         Refused(
-            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `1000.0`\n  help: write digits only, without point or exponent",
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the number `1000.0`\n  help: write digits only, without point or exponent: `1000`",
         ),
     ),
     (
@@ -2038,14 +2489,14 @@ const NUMBERS: &[Row<&str>] = &[
         "a boolean for a number",
         "rate_limits: {per_agent: {requests_per_minute: false}}\n",
         Refused(
-            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not `false`",
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not `false`\n  help: write one number in digits, as in `10`",
         ),
     ),
     (
         "a list for a number",
         "rate_limits: {per_agent: {requests_per_minute: [10]}}\n",
         Refused(
-            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not a list",
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not a list\n  help: write one number in digits, as in `10`",
         ),
     ),
     (
@@ -2086,19 +2537,28 @@ const NUMBERS: &[Row<&str>] = &[
     (
         "a limit for a list of models",
         "rate_limits: {per_model: [{a: 1}]}\n",
-        Refused("sekuire.yml:1:26: rate_limits.per_model: must be a mapping, not a list"),
+        Refused(
+            "sekuire.yml:1:26: rate_limits.per_model: must be a mapping, not a list\n  help: write each model's name as a key, with its limits indented below it",
+        ),
     ),
     (
         "a limit for a model that is a number",
         "rate_limits: {per_model: {a: 10}}\n",
         Refused(
-            "sekuire.yml:1:30: rate_limits.per_model.a: must be a mapping, not the number `10`",
+            "sekuire.yml:1:30: rate_limits.per_model.a: must be a mapping, not the number `10`\n  help: write a limit as in `requests_per_minute: 10`, indented below it",
         ),
     ),
 ];
 
 /// Empty, missing, and contradictory lists.
 const LISTS: &[Row<&str>] = &[
+    (
+        "an entry that is indented further than the one before",
+        "models:\n  allowed_models:\n    - gpt-4o\n     - o3\n    - o1-mini\n",
+        Means(
+            "models, allowed [\"gpt-4o - o3\", \"o1-mini\"]\nwarning: 3:7: models.allowed_models[0]: `gpt-4o - o3` is one entry: begin each in the same column\n",
+        ),
+    ),
     (
         "an empty allow list of models",
         "models: {allowed_models: []}\n",
@@ -2147,17 +2607,23 @@ const LISTS: &[Row<&str>] = &[
     (
         "an empty deny list",
         "models: {blocked_models: []}\n",
-        Means("warning: 1:1: models: restricts nothing\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
+        ),
     ),
     (
         "an empty section",
         "toolsets: {}\n",
-        Means("warning: 1:1: toolsets: restricts nothing\n"),
+        Means(
+            "warning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: toolsets: restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`\n",
+        ),
     ),
     (
         "an empty section of hosts",
         "permissions: {network: {}}\n",
-        Means("hosts\nwarning: 1:15: permissions.network: restricts nothing\n"),
+        Means(
+            "hosts\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:15: permissions.network: restricts nothing: every host is allowed; write `allowed_domains`, `blocked_domains` or `require_tls: true`\n",
+        ),
     ),
     (
         "hosts without the switch",
@@ -2221,9 +2687,7 @@ const LISTS: &[Row<&str>] = &[
     (
         "an agent beside agents",
         "agent: {models: {}}\nagents: {a: {}}\n",
-        Refused(
-            "sekuire.yml:2:1: agents: given beside `agent`\n  help: keep one of them\nsekuire.yml:2:1: agents: has several agents: `default`, `a`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
-        ),
+        Refused("sekuire.yml:2:1: agents: given beside `agent`\n  help: keep one of them"),
     ),
     (
         "agents that are none",
@@ -2235,17 +2699,23 @@ const LISTS: &[Row<&str>] = &[
     (
         "agents that are null",
         "agents:\n",
-        Refused("sekuire.yml:1:8: agents: must be a mapping, not null"),
+        Refused(
+            "sekuire.yml:1:8: agents: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line",
+        ),
     ),
     (
         "agents as a list",
         "agents: [{name: a, models: {}}]\n",
-        Refused("sekuire.yml:1:9: agents: must be a mapping, not a list"),
+        Refused(
+            "sekuire.yml:1:9: agents: must be a mapping, not a list\n  help: write each agent's name as a key, with its sections indented below it",
+        ),
     ),
     (
         "an agent that is null",
         "agents: {a: }\nmodels: {blocked_models: [a]}\n",
-        Refused("sekuire.yml:1:13: agents.a: must be a mapping, not null"),
+        Refused(
+            "sekuire.yml:1:13: agents.a: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line",
+        ),
     ),
     (
         "several agents and no choice",
@@ -2325,7 +2795,7 @@ const NAMES: &[Row<&str>] = &[
         "a category without the tools that are in it",
         "toolsets: {allowed_tools: ['files:*']}\n",
         Means(
-            "tools, allowed [\"files:*\"]\nwarning: 1:28: toolsets.allowed_tools[0]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`\n",
+            "tools, allowed [\"files:*\"]\nwarning: 1:28: toolsets.allowed_tools[0]: there is no `tools.json` to say which tools are meant: `files:*` matches only names that begin with `files:`\n",
         ),
     ),
     (
@@ -2402,7 +2872,7 @@ const NAMES: &[Row<&str>] = &[
         "half of a surrogate pair as an escape",
         "models: {blocked_models: [\"\\ud800\"]}\n",
         Refused(
-            "sekuire.yml:1:30: not readable as YAML: found invalid Unicode character escape code",
+            "sekuire.yml:1:30: not readable as YAML: found invalid Unicode character escape code\n  help: write `\\\\` for a backslash, or use single quotes, in which it is itself",
         ),
     ),
     (
@@ -2416,7 +2886,7 @@ const NAMES: &[Row<&str>] = &[
         "a name of 257 bytes",
         "models: {blocked_models: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]}\n",
         Refused(
-            "sekuire.yml:1:27: models.blocked_models[0]: is longer than 256 bytes: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`",
+            "sekuire.yml:1:27: models.blocked_models[0]: is longer than 256 bytes: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`\n  help: write the name alone, or its beginning and `*`",
         ),
     ),
 ];
@@ -2719,7 +3189,7 @@ const HOSTS: &[Row<&str>] = &[
         "an address without quotes, which is a number",
         "permissions: {network: {allowed_domains: [10.0]}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: must be text, not the number `10.0`\n  help: put it in quotes, as it is written",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: must be text, not the number `10.0`\n  help: put it in quotes; an address is four numbers, as in `\"127.0.0.1\"`",
         ),
     ),
     (
@@ -2787,6 +3257,20 @@ const HOSTS: &[Row<&str>] = &[
 
 /// Paths, extensions and services.
 const PATHS: &[Row<&str>] = &[
+    (
+        "names of services that are nearly known",
+        "permissions: {api: {allowed_services: [{service_name: opnai}, {service_name: OpenAI}, {service_name: gorq}, {service_name: mine}, {service_name: 'opena*'}, {service_name: groq}]}}\n",
+        Means(
+            "services, allowed [\"opnai\", \"OpenAI\", \"gorq\", \"mine\", \"opena*\", \"groq\"]\nwarning: 1:41: permissions.api.allowed_services[0].service_name: `opnai` is no known service: did you mean `openai`?\nwarning: 1:64: permissions.api.allowed_services[1].service_name: `OpenAI` is no known service: did you mean `openai`?\nwarning: 1:88: permissions.api.allowed_services[2].service_name: `gorq` is no known service: did you mean `groq`?\n",
+        ),
+    ),
+    (
+        "endpoints that are nearly known",
+        "permissions: {api: {allowed_services: [{service_name: openai, endpoints: [chats, /v1/embedding, image.generations, responses, Chat/completions, 'model*', charges]}]}}\n",
+        Means(
+            "services, allowed [\"openai\"]\nendpoints of openai: [\"chats\", \"/v1/embedding\", \"image.generations\", \"responses\", \"Chat/completions\", \"model*\", \"charges\"]\nwarning: 1:75: permissions.api.allowed_services[0].endpoints[0]: `chats` is no known endpoint: did you mean `chat`?\nwarning: 1:82: permissions.api.allowed_services[0].endpoints[1]: `embedding` is no known endpoint: did you mean `embeddings`?\nwarning: 1:97: permissions.api.allowed_services[0].endpoints[2]: `image` is no known endpoint: did you mean `images`?\nwarning: 1:127: permissions.api.allowed_services[0].endpoints[4]: `Chat` is no known endpoint: did you mean `chat`?\n",
+        ),
+    ),
     (
         "everything below a folder",
         "permissions: {filesystem: {allowed_paths: ['/srv/*']}}\n",
@@ -3066,7 +3550,7 @@ const DIALECTS: &[Row<&str>] = &[
         "approval by nobody",
         "models: {}\ncompliance: {require_approval: [], data_residency: null}\n",
         Means(
-            "not enforced: 2:1: compliance: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: compliance: describes, restricts nothing\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
         ),
     ),
     (
@@ -3094,7 +3578,7 @@ const DIALECTS: &[Row<&str>] = &[
         "a setting that is no limit",
         "models: {}\nllm: {max_tokens: 10}\n",
         Means(
-            "not enforced: 2:1: llm: describes, restricts nothing\nwarning: 1:1: models: restricts nothing\n",
+            "not enforced: 2:1: llm: describes, restricts nothing\nwarning: 1:1: nothing is enforced: whatever is asked is allowed; write at least one rule\nwarning: 1:1: models: restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`\n",
         ),
     ),
     (
@@ -3115,13 +3599,15 @@ const DIALECTS: &[Row<&str>] = &[
         "an envelope of nothing",
         "policy_id: p\ncontent: {}\n",
         Refused(
-            "sekuire.yml: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
+            "sekuire.yml:1:1: no policy configuration\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
         ),
     ),
     (
         "an envelope of null",
         "policy_id: p\ncontent:\n",
-        Refused("sekuire.yml:2:9: content: must be a mapping, not null"),
+        Refused(
+            "sekuire.yml:2:9: content: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line",
+        ),
     ),
     (
         "a draft",
@@ -3661,34 +4147,36 @@ const FOREIGN: &[Row<&str>] = &[
 
 /// The same in JSON.
 const JSON: &[Row<&[u8]>] = &[
-    ("an empty file", b"", Refused("policy.json:1:1: not readable as JSON: EOF while parsing a value")),
-    ("null", b"null", Refused("policy.json: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`")),
+    ("an empty file", b"", Refused("policy.json:1:1: not readable as JSON: EOF while parsing a value\n  help: close what is open: a quote, `]` or `}` is missing at the end")),
+    ("null", b"null", Refused("policy.json:1:1: the document is empty\n  help: write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`")),
     ("a byte order mark", b"\xef\xbb\xbf{\"models\": {\"blocked_models\": [\"a\"]}}", Means("models, blocked [\"a\"]\n")),
     ("a key given twice", br#"{"models": {"blocked_models": ["a"], "blocked_models": []}}"#, Refused("policy.json:1:38: models.blocked_models: given twice\n  help: keep one of them")),
     ("a key given twice, once by an escape", br#"{"models": {"blocked_models": ["a"], "blocked_model\u0073": []}}"#, Refused("policy.json:1:38: models.blocked_models: given twice\n  help: keep one of them")),
-    ("a comma at the end", br#"{"models": {},}"#, Refused("policy.json:1:15: not readable as JSON: trailing comma")),
-    ("a comment", b"{\"models\": {} // none\n}", Refused("policy.json:1:15: not readable as JSON: expected `,` or `}`")),
-    ("single quotes", b"{'models': {}}", Refused("policy.json:1:2: not readable as JSON: key must be a string")),
-    ("text behind the document", br#"{"models": {}} {}"#, Refused("policy.json:1:16: not readable as JSON: trailing characters")),
-    ("a cut-off document", br#"{"models": {"blocked_models": ["a""#, Refused("policy.json:1:34: not readable as JSON: EOF while parsing a list")),
+    ("a comma at the end", br#"{"models": {},}"#, Refused("policy.json:1:15: not readable as JSON: trailing comma\n  help: remove the comma before the bracket")),
+    ("a comment", b"{\"models\": {} // none\n}", Refused("policy.json:1:15: not readable as JSON: expected `,` or `}`\n  help: put commas between entries; JSON takes no comments")),
+    ("single quotes", b"{'models': {}}", Refused("policy.json:1:2: not readable as JSON: key must be a string\n  help: write keys in double quotes")),
+    ("text behind the document", br#"{"models": {}} {}"#, Refused("policy.json:1:16: not readable as JSON: trailing characters\n  help: keep one document in a file")),
+    ("a cut-off document", br#"{"models": {"blocked_models": ["a""#, Refused("policy.json:1:34: not readable as JSON: EOF while parsing a list\n  help: close what is open: a quote, `]` or `}` is missing at the end")),
     ("a list that is null", br#"{"models": {"allowed_models": null}}"#, Refused("policy.json:1:31: models.allowed_models: must be a list, not null\n  help: remove the key to allow everything, or write `[]` to allow nothing")),
     ("an entry that is a number", br#"{"models": {"allowed_models": [4]}}"#, Refused("policy.json:1:32: models.allowed_models[0]: must be text, not the number `4`\n  help: put it in quotes, as it is written")),
-    ("a number with a point", br#"{"rate_limits": {"per_agent": {"requests_per_day": 1.0}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `1.0`\n  help: write digits only, without point or exponent")),
-    ("a number with an exponent", br#"{"rate_limits": {"per_agent": {"requests_per_day": 1e2}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `100.0`\n  help: write digits only, without point or exponent")),
+    ("a number with a point", br#"{"rate_limits": {"per_agent": {"requests_per_day": 1.0}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `1.0`\n  help: write digits only, without point or exponent: `1`")),
+    ("a number with an exponent", br#"{"rate_limits": {"per_agent": {"requests_per_day": 1e2}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `100.0`\n  help: write digits only, without point or exponent: `100`")),
     ("a number that is too large", br#"{"rate_limits": {"per_agent": {"requests_per_day": 18446744073709551616}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `1.8446744073709552e19`\n  help: write digits only, without point or exponent")),
     ("minus zero", br#"{"rate_limits": {"per_agent": {"requests_per_day": -0}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_day: must be a whole number, not the number `-0.0`\n  help: write digits only, without point or exponent")),
-    ("a number with a zero in front", br#"{"rate_limits": {"per_agent": {"requests_per_day": 010}}}"#, Refused("policy.json:1:53: not readable as JSON: invalid number")),
-    ("infinity", br#"{"rate_limits": {"per_agent": {"requests_per_day": Infinity}}}"#, Refused("policy.json:1:52: not readable as JSON: expected value")),
+    ("a number with a zero in front", br#"{"rate_limits": {"per_agent": {"requests_per_day": 010}}}"#, Refused("policy.json:1:53: not readable as JSON: invalid number\n  help: write digits without a zero or `+` in front")),
+    ("a number beyond all", br#"{"version": 1e999}"#, Refused("policy.json:1:17: not readable as JSON: number out of range\n  help: check the quotes, commas and brackets before it")),
+    ("a key without its colon", br#"{"models" {}}"#, Refused("policy.json:1:11: not readable as JSON: expected `:`\n  help: write `:` after each key")),
+    ("infinity", br#"{"rate_limits": {"per_agent": {"requests_per_day": Infinity}}}"#, Refused("policy.json:1:52: not readable as JSON: expected value\n  help: write text in double quotes, and nothing but JSON in the file")),
     ("a boolean that is text", br#"{"permissions": {"network": {"enabled": "false"}}}"#, Refused("policy.json:1:41: permissions.network.enabled: must be `true` or `false`, not the text `false`\n  help: remove the quotes")),
-    ("half of a surrogate pair", br#"{"models": {"allowed_models": ["\ud800"]}}"#, Refused("policy.json:1:39: not readable as JSON: unexpected end of hex escape")),
-    ("a control character in text", b"{\"models\": {\"allowed_models\": [\"a\nb\"]}}", Refused(r"policy.json:2:1: not readable as JSON: control character (\u0000-\u001F) found while parsing a string")),
+    ("half of a surrogate pair", br#"{"models": {"allowed_models": ["\ud800"]}}"#, Refused("policy.json:1:39: not readable as JSON: unexpected end of hex escape\n  help: write `\\\\` for a backslash, and other characters as themselves")),
+    ("a control character in text", b"{\"models\": {\"allowed_models\": [\"a\nb\"]}}", Refused("policy.json:2:1: not readable as JSON: control character (\\u0000-\\u001F) found while parsing a string\n  help: write it as an escape, as in `\\n`, or close the quotes before it")),
     ("a NUL as an escape", br#"{"models": {"allowed_models": ["a\u0000b"]}}"#, Refused("policy.json:1:32: models.allowed_models[0]: has a character that can't be seen: `a\\u{0}b`\n  help: remove control and direction characters")),
     ("a line break that only some readers see", b"{\"models\": {\"allowed_models\": [\"a\xe2\x80\xa8b\"]}}", Refused("policy.json:1:32: models.allowed_models[0]: has a character that can't be seen: `a\\u{2028}b`\n  help: remove control and direction characters")),
-    ("a key that reads as a number to some parsers", br#"{"rate_limits":{"per_agent":{"requests_per_minute":{"$serde_json::private::Number":"5"}}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_minute: must be a whole number, not a mapping")),
+    ("a key that reads as a number to some parsers", br#"{"rate_limits":{"per_agent":{"requests_per_minute":{"$serde_json::private::Number":"5"}}}}"#, Refused("policy.json:1:52: rate_limits.per_agent.requests_per_minute: must be a whole number, not a mapping\n  help: write one number in digits, as in `10`")),
     ("a merge key", br#"{"models": {"<<": {"blocked_models": ["a"]}}}"#, Refused("policy.json:1:13: models.\"<<\": merge keys are not supported\n  help: write the keys out where they are used")),
     ("an unknown key", br#"{"models": {"allowed_model": []}}"#, Refused("policy.json:1:13: models.allowed_model: unknown key\n  help: did you mean `allowed_models`?")),
-    ("a byte that is not UTF-8", b"{\"models\": {\"allowed_models\": [\"\xff\"]}}", Refused("policy.json: not UTF-8 from byte 32 on\n  help: save the file as UTF-8")),
-    ("lists in lists", b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", Refused("policy.json:1:34: nested deeper than 32 levels")),
-    ("YAML in a JSON file", b"models: {}\n", Refused("policy.json:1:1: not readable as JSON: expected value")),
-    ("UTF-16", b"{\x00\"\x00m\x00o\x00d\x00e\x00l\x00s\x00\"\x00:\x00 \x00{\x00}\x00}\x00", Refused("policy.json:1:2: not readable as JSON: key must be a string")),
+    ("a byte that is not UTF-8", b"{\"models\": {\"allowed_models\": [\"\xff\"]}}", Refused("policy.json:1:33: not UTF-8 from byte 32 on\n  help: save the file as UTF-8")),
+    ("lists in lists", b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", Refused("policy.json:1:34: nested deeper than 32 levels\n  help: remove levels: a policy needs seven")),
+    ("YAML in a JSON file", b"models: {}\n", Refused("policy.json:1:1: not readable as JSON: expected value\n  help: write text in double quotes, and nothing but JSON in the file")),
+    ("UTF-16", b"{\x00\"\x00m\x00o\x00d\x00e\x00l\x00s\x00\"\x00:\x00 \x00{\x00}\x00}\x00", Refused("policy.json:1:2: not readable as JSON: key must be a string\n  help: write keys in double quotes")),
 ];

@@ -89,7 +89,7 @@ fn a_file_that_can_not_be_hashed_is_a_remark_and_no_more() {
         (
             IDENTITY.replace("./prompt.md", "."),
             &[("tools.json", "[]")],
-            "4:3: identity.system_prompt_path: `.`: not a regular file: the agent's id is not computed".to_owned(),
+            "4:3: identity.system_prompt_path: `.`: is a folder, not a file: the agent's id is not computed".to_owned(),
         ),
         (
             IDENTITY.replace("./prompt.md", "../prompt.md"),
@@ -195,10 +195,6 @@ fn the_only_agent_is_known_by_what_its_own_section_names() {
         ("no prompt", own.replace("system_prompt: prompt.md, ", "")),
         ("no tools", own.replace("tools: ./tools.json, ", "")),
         (
-            "a prompt that is not there",
-            own.replace("prompt.md", "none.md"),
-        ),
-        (
             "a prompt that is no file's name",
             own.replace("prompt.md", "You are a writer."),
         ),
@@ -213,9 +209,11 @@ fn the_only_agent_is_known_by_what_its_own_section_names() {
     }
     // Nor of a prompt that only looks like a path: nothing of it is told.
     for prompt in [
-        "../prompt.md",
         "/no_think You are a writer. The password is hunter2.",
         "Never read ../secrets.\\nBe kind/../x.",
+        "Hunter2.\\nprompt.md",
+        "./hunter2\\tprompt.md",
+        "hunter2",
     ] {
         let text = format!("\"{prompt}\"");
         let policy = in_folder(&own.replace("prompt.md", &text), &files);
@@ -226,6 +224,73 @@ fn the_only_agent_is_known_by_what_its_own_section_names() {
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn a_file_that_an_agents_own_section_plainly_names_is_missed() {
+    let own = |prompt: &str, tools: &str| {
+        let agent = format!("model: m, system_prompt: {prompt}, tools: {tools}");
+        in_folder(
+            &format!("agent: {{ {agent}, models: {{blocked_models: [a]}} }}\n"),
+            &[("prompt.md", "hello"), ("tools.json", "[]")],
+        )
+    };
+    let gone =
+        |path: &str| format!("`{path}`: there is no such file: the agent's id is not computed");
+    let out = |path: &str| {
+        format!(
+            "`{path}` leads out of the policy's folder and is not read: the agent's id is not computed"
+        )
+    };
+    let (prompt, tools) = ("1:20: agent.system_prompt", "agent.tools");
+    for (named, listed, expected) in [
+        (
+            "none.md",
+            "tools.json",
+            Some(format!("{prompt}: {}", gone("none.md"))),
+        ),
+        (
+            "./none",
+            "tools.json",
+            Some(format!("{prompt}: {}", gone("./none"))),
+        ),
+        (
+            "a/b.txt",
+            "tools.json",
+            Some(format!("{prompt}: {}", gone("a/b.txt"))),
+        ),
+        (
+            "../prompt.md",
+            "tools.json",
+            Some(format!("{prompt}: {}", out("../prompt.md"))),
+        ),
+        (
+            "/prompt",
+            "tools.json",
+            Some(format!("{prompt}: {}", out("/prompt"))),
+        ),
+        (
+            "prompt.md",
+            "none.yaml",
+            Some(format!("1:46: {tools}: {}", gone("none.yaml"))),
+        ),
+        // Of what may be no file's name nothing is said, nor of tools without a prompt.
+        ("prompt", "tools.json", None),
+        ("Be kind.", "./none.json", None),
+        ("prompt.md", "none", None),
+    ] {
+        let policy = own(named, listed);
+        assert_eq!(policy.sekuire_id(), None, "{named} {listed}");
+        assert_eq!(
+            warnings(&policy),
+            Vec::from_iter(expected),
+            "{named} {listed}"
+        );
+    }
+    assert_eq!(
+        own("prompt.md", "tools.json").sekuire_id(),
+        Some(&*sekuire_id("m", "hello", "[]").unwrap())
+    );
 }
 
 #[test]

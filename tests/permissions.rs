@@ -198,9 +198,9 @@ permissions:
         lines(policy.warnings()),
         [
             "permissions.filesystem: an empty list of extensions allows no file",
-            "permissions.filesystem.allowed_paths[2]: `/tmp/*` is listed twice",
             "permissions.filesystem.allowed_paths[0]: `/etc/ssl/*` is allowed, but `/etc` is blocked: it is blocked",
-            "permissions.api: restricts nothing",
+            "permissions.filesystem.allowed_paths[2]: `/tmp/*` is listed twice",
+            "permissions.api: restricts nothing: every service is allowed; write `allowed_services`",
         ]
     );
     assert_eq!(

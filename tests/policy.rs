@@ -76,7 +76,10 @@ mod ready_made_policies {
         assert_eq!(limit.window(), MINUTE);
         assert_eq!(limit.max(), 10);
         assert_eq!(limit.to_string(), "10 requests per minute");
-        assert_eq!(lines(policy.warnings()), [""; 0]);
+        // The agent's own files aren't here.
+        let gone = "agent.system_prompt: `./system_prompt.md`: there is no such file: the agent's id is not computed";
+        let told = cfg!(feature = "signed").then_some(gone);
+        assert_eq!(lines(policy.warnings()), Vec::from_iter(told));
         assert_eq!(
             lines(policy.unenforced()),
             [
@@ -173,10 +176,10 @@ mod ready_made_policies {
         assert_eq!(
             lines(policy.warnings()),
             [
-                "permissions.network: an empty allow list allows no host",
-                "rate_limits.per_agent.requests_per_minute: 0 allows nothing",
                 "agent.models: an empty allow list allows no model",
                 "agent.toolsets: an empty allow list allows no tool",
+                "permissions.network: an empty allow list allows no host",
+                "rate_limits.per_agent.requests_per_minute: 0 allows nothing",
             ]
         );
     }
@@ -303,7 +306,7 @@ mod names {
             lines(policy.warnings()),
             [
                 "models: an empty allow list allows no model",
-                "tools: restricts nothing",
+                "tools: restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`",
             ]
         );
     }
@@ -368,8 +371,8 @@ mod names {
         assert_eq!(
             lines(policy.warnings()),
             [
-                "models.allowed_models[1]: `a` is listed twice",
                 "models.allowed_models[0]: `a` is both allowed and blocked: it is blocked",
+                "models.allowed_models[1]: `a` is listed twice",
                 "models.allowed_models[1]: `a` is both allowed and blocked: it is blocked",
                 "permissions.network.allowed_domains[0]: `b.com` is allowed, but `*.b.com` is blocked: it is blocked",
             ]
@@ -437,6 +440,7 @@ permissions:
                 "7:20: models.blocked_models[0]: `o1-pro` adds nothing: `o1*` matches it too",
                 "7:44: models.blocked_models[3]: `o1**` adds nothing: `o1*` matches it too",
                 "9:19: toolsets.allowed_tools[0]: `web_search` adds nothing: `web_*` matches it too",
+                "9:56: toolsets.allowed_tools[3]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
                 "9:67: toolsets.allowed_tools[4]: `files*` adds nothing: `f*` matches it too",
                 "10:19: toolsets.blocked_tools[0]: `rm` adds nothing: `rm*` matches it too",
                 "14:9: permissions.network.allowed_domains[0]: `api.example.com` adds nothing: `*.example.com` matches it too",
@@ -449,12 +453,11 @@ permissions:
                 "23:27: permissions.filesystem.blocked_paths[1]: `/etc/*` adds nothing: `/etc` matches it too",
                 "23:35: permissions.filesystem.blocked_paths[2]: `/etc/passwd` adds nothing: `/etc` matches it too",
                 "24:26: permissions.filesystem.allowed_extensions[0]: `.tar.gz` adds nothing: `.gz` matches it too",
+                "27:9: permissions.api.allowed_services[0]: `openai` adds nothing: `open*` allows it too",
                 "28:27: permissions.api.allowed_services[0].endpoints[1]: `chat/completions` adds nothing: `chat` matches it too",
                 "28:45: permissions.api.allowed_services[0].endpoints[2]: `chat.completions` adds nothing: `chat` matches it too",
-                "27:9: permissions.api.allowed_services[0]: `openai` adds nothing: `open*` allows it too",
                 "31:9: permissions.api.allowed_services[2]: the `endpoints` of `stripe` restrict nothing: it is also listed without",
                 "33:9: permissions.api.allowed_services[4]: `x*` adds nothing: `*` allows it too",
-                "9:56: toolsets.allowed_tools[3]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
             ]
         );
     }
@@ -476,11 +479,11 @@ permissions:
                 "2:31: models.allowed_models[1]: `b-1` is allowed, but `b*` is blocked: it is blocked",
                 "3:29: toolsets.allowed_tools[0]: `c` is both allowed and blocked: it is blocked",
                 "3:32: toolsets.allowed_tools[1]: `d` is allowed, but `d*` is blocked: it is blocked",
+                "3:35: toolsets.allowed_tools[2]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
                 "5:32: permissions.network.allowed_domains[0]: `a.example` is allowed, but `*.a.example` is blocked: it is blocked",
                 "5:43: permissions.network.allowed_domains[1]: `b.example` is allowed, but `B.example` is blocked: it is blocked",
                 "6:33: permissions.filesystem.allowed_paths[0]: `/etc/a` is allowed, but `/etc` is blocked: it is blocked",
                 "6:41: permissions.filesystem.allowed_paths[1]: `/tmp/*` is both allowed and blocked: it is blocked",
-                "3:35: toolsets.allowed_tools[2]: no `tools.json` was read to say which tools are meant: `files:*` matches only names that begin with `files:`",
             ]
         );
         // By category, which the names don't show.
@@ -618,6 +621,23 @@ mod categories {
               `files:*` matches only names that begin with `files:`"
             ]
         );
+        // Of a file it is told which one was looked for.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sekuire.yml");
+        for (agent, name) in [
+            ("", "tools.json"),
+            ("tools: ./own/list.json, ", "./own/list.json"),
+        ] {
+            let text = format!("agent: {{{agent}toolsets: {{allowed_tools: ['files:*']}}}}");
+            fs::write(&path, text).unwrap();
+            assert_eq!(
+                lines(Policy::from_path(&path).unwrap().warnings()),
+                [format!(
+                    "agent.toolsets.allowed_tools[0]: there is no `{name}` to say which tools are meant: \
+                     `files:*` matches only names that begin with `files:`"
+                )]
+            );
+        }
     }
 
     #[test]
@@ -631,25 +651,31 @@ mod categories {
         for (tools, expected) in [
             (
                 "{",
-                "1:1: not readable as JSON: EOF while parsing an object",
+                "1:1: not readable as JSON: EOF while parsing an object\n  help: close what is open: a quote, `]` or `}` is missing at the end",
             ),
-            ("3", "1:1: must be a list of tools, not the number `3`"),
+            (
+                "3",
+                "1:1: must be a list of tools, not the number `3`\n  help: write a list of tools, or an object with the list under `tools`",
+            ),
             (
                 r#"{"tools": {}}"#,
-                "1:11: tools: must be a list of tools, not a mapping",
+                "1:11: tools: must be a list of tools, not a mapping\n  help: write a list of tools, or an object with the list under `tools`",
             ),
-            ("[3]", "1:2: [0]: must be an object, not the number `3`"),
+            (
+                "[3]",
+                "1:2: [0]: must be an object, not the number `3`\n  help: write it as in `{\"name\": \"read_file\", \"category\": \"files\"}`",
+            ),
             (
                 r#"[{"name": "a", "category": "files", "category": "web"}]"#,
-                "1:37: category: given twice",
+                "1:37: category: given twice\n  help: keep one of them",
             ),
             (
                 r#"[{"name": "a", "category": "files"}, {"name": "a", "category": "web"}]"#,
-                "1:38: [1]: `a` is in two categories",
+                "1:38: [1]: `a` is in two categories\n  help: keep one of them",
             ),
             (
                 r#"[{"name": "a", "category": 3}]"#,
-                "1:2: [0]: `name` and `category` must be text",
+                "1:2: [0]: `name` and `category` must be text\n  help: write it as in `{\"name\": \"read_file\", \"category\": \"files\"}`",
             ),
         ] {
             let error = beside(POLICY, tools).unwrap_err();
@@ -706,7 +732,7 @@ mod agents {
         );
         assert_eq!(
             missing("models: {}"),
-            "no agent is named `x`\n  help: available: `default`"
+            "line 1, column 1: no agent is named `x`\n  help: available: `default`"
         );
     }
 
@@ -753,10 +779,17 @@ mod refusals {
 
     #[test]
     fn a_document_without_rules_does_not_load() {
-        for empty in ["", "\n", "# nothing\n", "---\n", "null", "~"] {
+        for (empty, line) in [
+            ("", 1),
+            ("\n", 2),
+            ("# nothing\n", 2),
+            ("---\n", 2),
+            ("null", 1),
+            ("~", 1),
+        ] {
             assert_eq!(
                 refused(empty),
-                format!("the document is empty\n  {ADD}"),
+                format!("line {line}, column 1: the document is empty\n  {ADD}"),
                 "{empty:?}"
             );
         }
@@ -769,17 +802,17 @@ mod refusals {
         ] {
             assert_eq!(
                 refused(idle),
-                format!("no policy configuration\n  {ADD}"),
+                format!("line 1, column 1: no policy configuration\n  {ADD}"),
                 "{idle:?}"
             );
         }
         assert_eq!(
             refused("[a]"),
-            "line 1, column 1: must be a mapping, not a list"
+            "line 1, column 1: must be a mapping, not a list\n  help: begin with a section, such as `models:`, and indent its keys below it"
         );
         assert_eq!(
             refused("a"),
-            "line 1, column 1: must be a mapping, not text"
+            "line 1, column 1: must be a mapping, not text\n  help: begin with a section, such as `models:`, and indent its keys below it"
         );
     }
 
@@ -954,7 +987,7 @@ mod json {
         );
         assert_eq!(
             refused_json(r#"{"content": null}"#),
-            "line 1, column 13: content: must be a mapping, not null"
+            "line 1, column 13: content: must be a mapping, not null\n  help: write its keys below it, indented, or remove the line"
         );
         let draft = Policy::from_json(
             r#"{"status": "draft", "content": {"models": {"blocked_models": ["a"]}}}"#,
@@ -1020,7 +1053,7 @@ mod files {
         }
         assert_eq!(
             refused_file("a.json", b"models: {}"),
-            "a.json:1:1: not readable as JSON: expected value"
+            "a.json:1:1: not readable as JSON: expected value\n  help: write text in double quotes, and nothing but JSON in the file"
         );
     }
 
@@ -1029,7 +1062,7 @@ mod files {
         let error = Policy::from_path("no/such/sekuire.yml").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no/such/sekuire.yml: the file can't be read"
+            "no/such/sekuire.yml: the file can't be read: there is no such file\n  help: check the path: it is taken from the folder that the program runs in"
         );
         let source = std::error::Error::source(&error).unwrap();
         let source = source.downcast_ref::<std::io::Error>().unwrap();

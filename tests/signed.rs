@@ -146,7 +146,7 @@ fn each_field_that_was_changed_is_named() {
         help: the policy was changed after it was signed, or signed by somebody else";
     let other_hash = "hash: is not the hash of the content\n  \
         help: the policy was changed after it was signed, or signed by somebody else";
-    let no_signature = "signature: must be an Ed25519 signature, as 128 hexadecimal digits";
+    let no_signature = "signature: must be an Ed25519 signature, as 128 hexadecimal digits\n  help: load the envelope whole, as Sekuire wrote it";
     let unsigned = "the policy is not signed\n  \
         help: load a signed one, or allow unsigned ones knowingly (`allow_unsigned`)";
     let mut signature = envelope_of("3")["signature"].as_str().unwrap().to_owned();
@@ -157,12 +157,16 @@ fn each_field_that_was_changed_is_named() {
         (with("policy_id", json!("policy_2")), vec![changed]),
         (
             with("workspace_id", json!("ws_2")),
-            vec!["workspace_id: is `ws_2`, not `ws_1`"],
+            vec![
+                "workspace_id: is `ws_2`, not `ws_1`\n  help: load a policy of the trusted workspace, or trust this one (`workspace` of the trust file)",
+            ],
         ),
         (with("version", json!("4")), vec![changed]),
         (
             with("version", json!("03")),
-            vec!["version: must be a whole number as text, not `03`"],
+            vec![
+                "version: must be a whole number as text, not `03`\n  help: write digits alone, in quotes, as in `\"3\"`",
+            ],
         ),
         (
             with("version", json!(3)),
@@ -172,7 +176,9 @@ fn each_field_that_was_changed_is_named() {
         ),
         (
             with("status", json!("draft")),
-            vec!["status: is `draft`, not `active`"],
+            vec![
+                "status: is `draft`, not `active`\n  help: load the version that is active, or activate this one",
+            ],
         ),
         (with("hash", json!(hash)), vec![other_hash]),
         (
@@ -193,7 +199,9 @@ fn each_field_that_was_changed_is_named() {
         ),
         (
             with("signing_public_key", json!(other)),
-            vec!["signing_public_key: is another key than the one trusted as `key_1`"],
+            vec![
+                "signing_public_key: is another key than the one trusted as `key_1`\n  help: fetch the policy again, or trust that key if it is meant",
+            ],
         ),
         (
             without("signing_key_id"),
@@ -201,9 +209,24 @@ fn each_field_that_was_changed_is_named() {
                 "signature: stands without a `signing_key_id`\n  help: name the key that signed, by the id under which it is trusted",
             ],
         ),
-        (without("hash"), vec!["the envelope has no `hash`"]),
-        (without("version"), vec!["the envelope has no `version`"]),
-        (without("status"), vec!["the envelope has no `status`"]),
+        (
+            without("hash"),
+            vec![
+                "the envelope has no `hash`\n  help: load the envelope whole, as Sekuire wrote it",
+            ],
+        ),
+        (
+            without("version"),
+            vec![
+                "the envelope has no `version`\n  help: load the envelope whole, as Sekuire wrote it",
+            ],
+        ),
+        (
+            without("status"),
+            vec![
+                "the envelope has no `status`\n  help: load the envelope whole, as Sekuire wrote it",
+            ],
+        ),
         (without("content"), vec![unsigned]),
     ] {
         assert_eq!(refused(trust(), &envelope), expected, "{envelope}");
@@ -223,7 +246,7 @@ fn a_key_that_somebody_made_is_not_trusted() {
     assert_eq!(
         refused(trust(), &envelope),
         [
-            "signing_public_key: is another key than the one trusted as `key_1`",
+            "signing_public_key: is another key than the one trusted as `key_1`\n  help: fetch the policy again, or trust that key if it is meant",
             "signature: does not verify with the key `key_1`\n  help: the policy was changed after it was signed, or signed by somebody else",
         ]
     );
@@ -263,7 +286,9 @@ fn a_version_that_was_replaced_does_not_come_back() {
     assert!(load(trust(), &other).is_ok());
     assert_eq!(
         refused(trust().after(&newest), &other),
-        ["policy_id: is `policy_2`, not `policy_1`"]
+        [
+            "policy_id: is `policy_2`, not `policy_1`\n  help: load the trusted policy, or trust this one (`policy` of the trust file)"
+        ]
     );
 }
 
@@ -273,7 +298,7 @@ fn an_unsigned_policy_loads_only_where_that_is_allowed() {
     let error = Policy::loader().trust(trust()).from_yaml(bare).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the policy is not signed\n  help: load a signed one, or allow unsigned ones knowingly (`allow_unsigned`)"
+        "line 1, column 1: the policy is not signed\n  help: load a signed one, or allow unsigned ones knowingly (`allow_unsigned`)"
     );
     let trust = trust().allow_unsigned(true);
     let policy = Policy::loader()
@@ -303,7 +328,9 @@ fn an_unsigned_policy_loads_only_where_that_is_allowed() {
     );
     assert_eq!(
         refused(trust, &with("signature", json!("00"))),
-        ["signature: must be an Ed25519 signature, as 128 hexadecimal digits"]
+        [
+            "signature: must be an Ed25519 signature, as 128 hexadecimal digits\n  help: load the envelope whole, as Sekuire wrote it"
+        ]
     );
 }
 
@@ -381,7 +408,7 @@ fn the_files_beside_a_signed_policy_are_not_signed_and_that_is_told() {
     std::fs::write(folder.path().join("tools.json"), "[]").unwrap();
     let id = "identity.system_prompt_path: `prompt.md` and `tools.json` are not signed, and whoever changes them changes \
         the agent's id: state it as `sekuire_id`, so that another one is remarked on";
-    assert_eq!(warnings(Some(trust())), [tools, id]);
+    assert_eq!(warnings(Some(trust())), [id, tools]);
     // Of a policy whose signature nobody looks at, it says nothing new.
     assert_eq!(warnings(None), [""; 0]);
     // With the id stated under the signature, other files are told by another id.
@@ -405,15 +432,15 @@ fn content_that_has_no_one_text_can_not_be_signed() {
     for (content, said) in [
         (
             "{models: {1: a}}",
-            "line 6, column 10: content: has a key that is not text",
+            "line 6, column 20: content: has a key that is not text\n  help: put the key in quotes",
         ),
         (
             "{models: {}, models: {}}",
-            "line 6, column 10: content: has a key given twice",
+            "line 6, column 23: content: has a key given twice\n  help: keep one of them",
         ),
         (
             "{llm: {temperature: 0.1234567890123456789}}",
-            "line 6, column 10: content: has a number that is not read exactly everywhere",
+            "line 6, column 30: content: has a number that is not read exactly everywhere\n  help: write it with fewer digits and a smaller exponent, or as text",
         ),
     ] {
         let text = format!("{head}{content}\n");
@@ -437,22 +464,37 @@ fn a_trust_file_is_read_strictly() {
     );
     assert_eq!(read("workspace: ws_1\nallow_unsigned: true"), Ok(()));
     for (text, expected) in [
-        ("workspace: ws_1", "trusts no key\n  help: write at least one under `keys`".to_owned()),
+        ("workspace: ws_1", "line 1, column 1: trusts no key\n  help: write at least one under `keys`".to_owned()),
         (
             "keys: {a: b}\nminimum_versoin: 1",
-            "line 1, column 11: keys.a: must be an Ed25519 public key, as 64 hexadecimal digits\n\
+            "line 1, column 11: keys.a: must be an Ed25519 public key, as 64 hexadecimal digits\n  \
+             help: copy the workspace's public key, in quotes, without prefix or spaces\n\
              line 2, column 1: minimum_versoin: unknown key\n  help: did you mean `minimum_version`?\n\
-             has no `workspace`\n  help: write the workspace's id"
+             line 1, column 1: has no `workspace`\n  help: write the workspace's id"
                 .to_owned(),
         ),
         (
             // A key of small order verifies nearly anything.
             "workspace: w\nkeys: {a: \"0100000000000000000000000000000000000000000000000000000000000000\"}",
-            "line 2, column 11: keys.a: must be an Ed25519 public key, as 64 hexadecimal digits".to_owned(),
+            "line 2, column 11: keys.a: must be an Ed25519 public key, as 64 hexadecimal digits\n  help: copy the workspace's public key, in quotes, without prefix or spaces".to_owned(),
         ),
     ] {
         assert_eq!(read(text), Err(expected), "{text}");
     }
     let twice = trust().key("key_1", PUBLIC).unwrap_err();
-    assert_eq!(twice.to_string(), "keys.key_1: given twice");
+    assert_eq!(
+        twice.to_string(),
+        "keys.key_1: given twice\n  help: give each key an id of its own"
+    );
+    // Of what a program gives there is no place.
+    let none = Trust::new("w").key("key_1", "00").unwrap_err();
+    assert_eq!(none.problems()[0].line(), None);
+    assert!(none.problems()[0].help().is_some());
+    let error = Policy::loader()
+        .trust(Trust::new("ws_1"))
+        .from_json(&envelope_of("3").to_string());
+    assert_eq!(
+        error.unwrap_err().problems()[0].help(),
+        Some("trust the key that signed (`keys` of the trust file)")
+    );
 }

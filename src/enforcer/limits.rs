@@ -369,7 +369,7 @@ impl PolicyEnforcer {
         }
     }
 
-    fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
+    pub(super) fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
         let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
         if !self
             .inner

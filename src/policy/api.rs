@@ -114,6 +114,12 @@ fn names(entry: &NamePattern, path: &str) -> bool {
     entry.matches(family) || entry.matches(path)
 }
 
+/// The family of endpoints that an entry is of.
+pub(super) fn family_of(entry: &NamePattern) -> String {
+    let path = path_of(entry);
+    path.split('/').next().unwrap_or_default().to_owned()
+}
+
 /// The path that an entry of `endpoints` is written for, in the one form in which paths are compared.
 fn path_of(entry: &NamePattern) -> Cow<'_, str> {
     let written = entry.as_str().trim_start_matches('/');

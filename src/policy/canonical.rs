@@ -8,24 +8,31 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::document::{Node, Value};
+use super::error::Draft;
 
-/// The canonical text, or why there is none.
-pub(super) fn canonical(node: &Node) -> Result<String, &'static str> {
+/// The canonical text, or why there is none; `path` is where the value stands.
+pub(super) fn canonical(node: &Node, path: &str) -> Result<String, Draft> {
     let mut text = String::new();
-    write(node, &mut text)?;
-    Ok(text)
+    match write(node, &mut text) {
+        Ok(()) => Ok(text),
+        Err((at, (message, help))) => Err(Draft::new(path, message, help).at(at.id)),
+    }
 }
 
-fn write(node: &Node, out: &mut String) -> Result<(), &'static str> {
+/// What is wrong and what to write instead.
+type Unclear = (&'static str, &'static str);
+
+fn write<'a>(node: &'a Node, out: &mut String) -> Result<(), (&'a Node, Unclear)> {
+    let here = |unclear| (node, unclear);
     match &node.value {
         Value::Null => out.push_str("null"),
         Value::Bool(true) => out.push_str("true"),
         Value::Bool(false) => out.push_str("false"),
         Value::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
-            (Err(_), Err(_)) => float(&value.to_string(), out)?,
+            (Err(_), Err(_)) => float(&value.to_string(), out).map_err(here)?,
             _ => out.push_str(&value.to_string()),
         },
-        Value::Float(digits) => float(digits, out)?,
+        Value::Float(digits) => float(digits, out).map_err(here)?,
         Value::Text(value) => text(value, out),
         Value::List(items) => {
             out.push('[');
@@ -40,9 +47,9 @@ fn write(node: &Node, out: &mut String) -> Result<(), &'static str> {
         Value::Map(entries) => {
             let mut sorted = BTreeMap::new();
             for (key, value) in entries {
-                let key = key.text().ok_or("has a key that is not text")?;
-                if sorted.insert(key, value).is_some() {
-                    return Err("has a key given twice");
+                let name = key.text().ok_or((key, NO_TEXT))?;
+                if sorted.insert(name, value).is_some() {
+                    return Err((key, TWICE));
                 }
             }
             out.push('{');
@@ -64,8 +71,7 @@ fn write(node: &Node, out: &mut String) -> Result<(), &'static str> {
 ///
 /// With more than 15 digits, at 10^15 and above, or with more than 22 places after the point, what the parser makes of
 /// it depends on how the parser was built.
-fn float(digits: &str, out: &mut String) -> Result<(), &'static str> {
-    const INEXACT: &str = "has a number that is not read exactly everywhere";
+fn float(digits: &str, out: &mut String) -> Result<(), Unclear> {
     let value: f64 = digits.parse().map_err(|_| INEXACT)?;
     let shortest = format!("{value:e}");
     let (mantissa, power) = shortest.split_once('e').ok_or(INEXACT)?;
@@ -81,6 +87,15 @@ fn float(digits: &str, out: &mut String) -> Result<(), &'static str> {
     out.push_str(&serde_json::to_string(&value).map_err(|_| INEXACT)?);
     Ok(())
 }
+
+const NO_TEXT: Unclear = ("has a key that is not text", "put the key in quotes");
+
+const TWICE: Unclear = ("has a key given twice", "keep one of them");
+
+const INEXACT: Unclear = (
+    "has a number that is not read exactly everywhere",
+    "write it with fewer digits and a smaller exponent, or as text",
+);
 
 /// A string, with as few escapes as RFC 8259 lets it have.
 fn text(value: &str, out: &mut String) {
@@ -107,10 +122,12 @@ fn text(value: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::super::document::{Format, parse};
+    use super::super::error::PolicyError;
     use super::canonical;
 
-    fn written(json: &str) -> Result<String, &'static str> {
-        canonical(&parse(json, Format::Json).unwrap())
+    fn written(json: &str) -> Result<String, String> {
+        let canonical = canonical(&parse(json, Format::Json).unwrap(), "");
+        canonical.map_err(|draft| PolicyError::of(draft).problems()[0].message().to_owned())
     }
 
     #[test]
@@ -132,15 +149,15 @@ mod tests {
             ),
             ("[null,true,false]", "[null,true,false]"),
         ] {
-            assert_eq!(written(json).as_deref(), Ok(expected));
+            assert_eq!(written(json).unwrap(), expected);
         }
     }
 
     #[test]
     fn what_readers_differ_on_has_no_canonical_text() {
         assert_eq!(
-            written(r#"{"a":1,"\u0061":2}"#),
-            Err("has a key given twice")
+            written(r#"{"a":1,"\u0061":2}"#).unwrap_err(),
+            "has a key given twice"
         );
         for inexact in [
             "1e23",
@@ -149,11 +166,11 @@ mod tests {
             "0.1234567890123456",
         ] {
             let why = "has a number that is not read exactly everywhere";
-            assert_eq!(written(inexact), Err(why), "{inexact}");
+            assert_eq!(written(inexact).unwrap_err(), why, "{inexact}");
         }
         for yaml in ["[.inf]", "[.nan]", "{1: a}"] {
             assert!(
-                canonical(&parse(yaml, Format::Yaml).unwrap()).is_err(),
+                canonical(&parse(yaml, Format::Yaml).unwrap(), "").is_err(),
                 "{yaml}"
             );
         }

@@ -41,6 +41,8 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct Categories {
     pub(super) source: Option<String>,
+    /// The path of the `tools.json` that isn't there.
+    pub(super) missing: Option<String>,
     pub(super) tools: BTreeMap<String, Vec<String>>,
 }
 
@@ -67,10 +69,13 @@ impl Rules {
             let Some(category) = pattern.category() else {
                 continue;
             };
-            let message = match &known.source {
+            let message = match (&known.source, &known.missing) {
                 _ if known.tools.contains_key(category) => continue,
-                None => "no `tools.json` was read to say which tools are meant".to_owned(),
-                Some(source) => format!("no tool in {} has this category", shown(source)),
+                (None, None) => "no `tools.json` was read to say which tools are meant".to_owned(),
+                (None, Some(path)) => {
+                    format!("there is no `{}` to say which tools are meant", shown(path))
+                }
+                (Some(source), _) => format!("no tool in {} has this category", shown(source)),
             };
             let message =
                 format!("{message}: `{pattern}` matches only names that begin with `{category}:`");
@@ -116,6 +121,10 @@ impl Rules {
             translated,
             ..
         } = &mut self.inner;
+        for notices in [&mut *warnings, unenforced, translated] {
+            // In the order of the file, as nodes are numbered; what is about none of them comes last.
+            notices.sort_by_key(|notice| notice.node.unwrap_or(u32::MAX));
+        }
         for notice in warnings.iter_mut().chain(unenforced).chain(translated) {
             if let Some(node) = notice.node.take()
                 && reread < MAX_REREAD
@@ -161,10 +170,12 @@ pub(super) fn compile(
 
 /// How much text is read again to find the places of remarks, in bytes: they are told each time a policy loads, so
 /// that they must cost little.
-const MAX_REREAD: usize = 128 * 1024;
+const MAX_REREAD: usize = 1024 * 1024;
 
 fn no_rules(message: &str) -> Draft {
-    Draft::new("", message).help(
+    Draft::new(
+        "",
+        message,
         "write at least one of `agent.models`, `agent.toolsets`, `permissions.network` and `rate_limits`",
     )
 }
@@ -174,6 +185,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     let mut lists = NameSections::default();
     let mut found_agents = Vec::new();
     let mut agent_section: Option<Field<'_>> = None;
+    let mut given_twice = false;
     let mut permissions = Permissions::default();
     let mut limits = None;
     let mut uses = Vec::new();
@@ -187,6 +199,7 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
                 if let Some(other) = &agent_section {
                     let message = format!("given beside `{}`", other.key);
                     reader.key_problem(&entry, message, "keep one of them");
+                    given_twice = true;
                 }
                 if entry.key == "agent" {
                     found_agents.extend(agents::agent(reader, entry.clone(), None));
@@ -231,6 +244,10 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
             },
         }
     }
+    if given_twice {
+        // Which of them is meant can't be known, so none is asked for.
+        return None;
+    }
     let listed = match &agent_section {
         Some(section) if section.key == "agents" => found_agents
             .iter()
@@ -265,6 +282,11 @@ fn document(reader: &mut Reader, root: &Field<'_>, wanted: Option<&str>) -> Opti
     // Another agent may use models that this one may not.
     if listed.len() < 2 {
         sections::warn_of_unused_limits(reader, &models, &limits);
+    }
+    let restricted = models.is_restricted() || tools.is_restricted() || permissions.restrict();
+    if governed && !restricted && limits.is_empty() {
+        let message = "nothing is enforced: whatever is asked is allowed; write at least one rule";
+        reader.warn(&content, message);
     }
     let stated = agent.sekuire_id.or(sekuire_id);
     other_ids.remove(&agent.name);

@@ -13,6 +13,7 @@ use serde::de::{
     Visitor,
 };
 
+use super::advice;
 use super::error::{Draft, shown};
 use super::scan;
 
@@ -71,7 +72,7 @@ impl Node {
 /// Reads one document.
 pub(super) fn parse(text: &str, format: Format) -> Result<Node, Draft> {
     if text.len() > MAX_BYTES {
-        return Err(too_large());
+        return Err(too_large(text.as_bytes()));
     }
     if format == Format::Yaml {
         scan::scan(text)?;
@@ -85,8 +86,11 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, Draft> {
 }
 
 fn tags() -> Draft {
-    Draft::new("", "tags are not supported")
-        .help("remove the tag; quote a value that is meant as text")
+    Draft::new(
+        "",
+        "tags are not supported",
+        "remove the tag; quote a value that is meant as text",
+    )
 }
 
 /// Refuses a tag that the parser took note of and left out: it makes another value of what it stands before, to a reader
@@ -170,22 +174,37 @@ pub(super) fn locate(text: &str, format: Format, id: u32) -> Option<(usize, usiz
     }
 }
 
-/// The error for a document over the size limit.
-pub(super) fn too_large() -> Draft {
-    Draft::new("", format!("larger than {} KiB", MAX_BYTES / 1024))
+/// The error for a document over the size limit, at the first byte too many.
+pub(super) fn too_large(document: &[u8]) -> Draft {
+    let message = format!("larger than {} KiB", MAX_BYTES / 1024);
+    Draft::new("", message, SHORTEN).located(place(document, MAX_BYTES))
 }
 
 /// Line and column (from 1, in characters) of a byte offset.
 pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    place(text.as_bytes(), offset)
+}
+
+/// The same, of what need not be text throughout.
+pub(super) fn place(bytes: &[u8], offset: usize) -> (usize, usize) {
+    let before = bytes.get(..offset).unwrap_or(bytes);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let last = before.rsplit(|byte| *byte == b'\n').next();
+    // All but the first byte of a character begin with these bits.
+    let begins = |byte: &&u8| **byte & 0b1100_0000 != 0b1000_0000;
+    let column = last.unwrap_or_default().iter().filter(begins).count() + 1;
     (line, column)
 }
 
 pub(super) fn too_many() -> Draft {
-    Draft::new("", format!("more than {MAX_NODES} values"))
+    Draft::new("", format!("more than {MAX_NODES} values"), SHORTEN)
 }
+
+/// What to do with a document that holds more than a policy does.
+const SHORTEN: &str = "keep only the policy in the file; one entry with `*` stands for many names";
+
+/// The number of the document itself.
+pub(super) const ROOT: u32 = 0;
 
 /// One pass over a document.
 struct Reading {
@@ -200,6 +219,8 @@ struct Reading {
 struct Failure {
     message: String,
     at: Option<(usize, usize)>,
+    /// The line on which what it was about begins, as far as it says so.
+    begun: Option<usize>,
 }
 
 impl Reading {
@@ -240,39 +261,25 @@ impl Reading {
 fn syntax(text: &str, format: Format, failure: &Failure) -> Draft {
     let message = shown(&failure.message);
     if message.contains("more than one document") {
-        let draft = Draft::new("", "more than one document");
+        let draft = |help: &str| Draft::new("", "more than one document", help);
         return match second_document(text) {
-            Some(at) => draft
-                .help("keep one document in a file; remove the `---` between them")
+            Some(at) => draft("keep one document in a file; remove the `---` between them")
                 .located(line_and_column(text, at)),
-            None => draft.help("keep one document in a file"),
+            None => match without_mark(text) {
+                Some(at) => draft("keep one document in a file").located(at),
+                None => draft("keep one document in a file"),
+            },
         };
     }
-    let draft = Draft::new(
-        "",
-        match format {
-            Format::Yaml => format!("not readable as YAML: {message}"),
-            Format::Json => format!("not readable as JSON: {message}"),
-        },
-    );
-    let line = failure
-        .at
-        .and_then(|(line, _)| text.lines().nth(line.saturating_sub(1)));
-    let starts_with_star = line.is_some_and(|line| {
-        let item = line.trim_start().trim_start_matches("- ");
-        item.starts_with('*') || line.contains(": *") || line.contains("[*") || line.contains(", *")
-    });
-    let begins_with_tab = line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
-    if format == Format::Yaml && starts_with_star {
-        draft.help("quote an entry that begins with `*`, as in \"*.example.com\"")
-    } else if format == Format::Yaml && begins_with_tab {
-        draft.help("indent with spaces: YAML takes no tabs there")
-    } else {
-        draft
-    }
+    let help = advice::on_syntax(text, format, &message, failure.at, failure.begun);
+    let language = match format {
+        Format::Yaml => "YAML",
+        Format::Json => "JSON",
+    };
+    Draft::new("", format!("not readable as {language}: {message}"), help)
 }
 
-/// Where a `---` ends a document that has begun. Of a document without one it isn't known where it begins.
+/// Where a `---` ends a document that has begun.
 fn second_document(text: &str) -> Option<usize> {
     let mut at = 0;
     let mut begun = false;
@@ -290,6 +297,13 @@ fn second_document(text: &str) -> Option<usize> {
     None
 }
 
+/// Where a second document begins that no `---` stands before.
+fn without_mark(text: &str) -> Option<(usize, usize)> {
+    let second = serde_yaml::Deserializer::from_str(text).nth(1)?;
+    let error = second.deserialize_any(Stop).err()?;
+    error.location().map(|at| (at.line(), at.column()))
+}
+
 fn read(text: &str, reading: &Reading) -> Result<Node, Failure> {
     let seed = Seed { reading, depth: 0 };
     match reading.format {
@@ -299,11 +313,15 @@ fn read(text: &str, reading: &Reading) -> Result<Node, Failure> {
                     let at = error.location().map(|at| (at.line(), at.column()));
                     let message = error.to_string();
                     // The place is reported apart from the message.
-                    let message = match message.split_once(" at line ") {
-                        Some((message, _)) => message.to_owned(),
-                        None => message,
+                    let (message, rest) = match message.split_once(" at line ") {
+                        Some((message, rest)) => (message.to_owned(), rest.to_owned()),
+                        None => (message, String::new()),
                     };
-                    Failure { message, at }
+                    let begun = rest.rsplit_once(" at line ").and_then(|(_, rest)| {
+                        let digits = rest.split(|char: char| !char.is_ascii_digit()).next()?;
+                        digits.parse().ok()
+                    });
+                    Failure { message, at, begun }
                 })
         }
         Format::Json => {
@@ -318,7 +336,11 @@ fn read(text: &str, reading: &Reading) -> Result<Node, Failure> {
                         None => message,
                     };
                     let at = json_place(text, &error);
-                    Failure { message, at }
+                    Failure {
+                        message,
+                        at,
+                        begun: None,
+                    }
                 })
         }
     }
@@ -366,7 +388,8 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
         // Each level costs stack; stopping here keeps that far below what the
         // smallest usual thread has.
         if self.depth > MAX_DEPTH {
-            let draft = Draft::new("", format!("nested deeper than {MAX_DEPTH} levels"));
+            let message = format!("nested deeper than {MAX_DEPTH} levels");
+            let draft = Draft::new("", message, "remove levels: a policy needs seven");
             return Err(self.reading.refuse(draft));
         }
         let value = deserializer.deserialize_any(self)?;

@@ -12,8 +12,7 @@ use super::document::{self, Format};
 
 /// Why a policy was not loaded: every problem found, not only the first.
 ///
-/// Displays as one line per problem, each followed by an indented line of advice
-/// where there is some:
+/// Displays as one line per problem, each followed by an indented line of advice:
 ///
 /// ```text
 /// sekuire.yml:14:5: agent.models.allowed_model: unknown key
@@ -36,7 +35,7 @@ pub struct Problem {
     column: Option<usize>,
     path: String,
     message: String,
-    help: Option<String>,
+    help: String,
 }
 
 impl PolicyError {
@@ -57,9 +56,19 @@ impl PolicyError {
     pub(super) fn io(file: &Path, source: io::Error) -> Self {
         Self {
             file: Some(file.to_owned()),
-            problems: vec![Draft::new("", "the file can't be read").problem],
+            problems: vec![unreadable(&source).problem],
             more: 0,
             source: Some(source),
+        }
+    }
+
+    /// Of a problem that has its place already, or none: there is no text to look it up in.
+    pub(super) fn of(draft: Draft) -> Self {
+        Self {
+            file: None,
+            problems: vec![draft.problem],
+            more: 0,
+            source: None,
         }
     }
 
@@ -76,10 +85,10 @@ impl PolicyError {
                     && reread < MAX_REREAD
                 {
                     reread += text.len();
-                    if let Some((line, column)) = document::locate(text, format, node) {
-                        problem.line = Some(line);
-                        problem.column = Some(column);
-                    }
+                    let at = document::locate(text, format, node);
+                    // A document that holds nothing begins with its text.
+                    let at = at.or((node == document::ROOT).then_some((1, 1)));
+                    (problem.line, problem.column) = at.unzip();
                 }
                 problem
             })
@@ -114,10 +123,7 @@ impl fmt::Display for PolicyError {
                 }
                 (None, ..) => {}
             }
-            write!(f, "{problem}")?;
-            if let Some(help) = &problem.help {
-                write!(f, "\n  help: {help}")?;
-            }
+            write!(f, "{problem}\n  help: {}", problem.help)?;
         }
         match self.more {
             0 => Ok(()),
@@ -133,7 +139,7 @@ impl Error for PolicyError {
 }
 
 impl Problem {
-    /// The line it begins on, from 1, where known.
+    /// The line it begins on, from 1. Known unless no text was read, or there are too many problems in a large file.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line
@@ -158,10 +164,10 @@ impl Problem {
         &self.message
     }
 
-    /// What to write instead.
+    /// What to write instead. Every problem says so.
     #[must_use]
     pub fn help(&self) -> Option<&str> {
-        self.help.as_deref()
+        Some(&self.help)
     }
 }
 
@@ -182,22 +188,27 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A problem with the document as a whole, unless it is said where it is.
+    pub(super) fn new(
+        path: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
         Self {
             problem: Problem {
                 line: None,
                 column: None,
                 path: path.into(),
                 message: message.into(),
-                help: None,
+                help: help.into(),
             },
-            node: None,
+            node: Some(document::ROOT),
         }
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.problem.help = Some(help.into());
-        self
+    /// One of more than are told.
+    pub(super) fn counted() -> Self {
+        Self::new("", "", "")
     }
 
     /// The node to point at.
@@ -210,8 +221,28 @@ impl Draft {
     pub(super) fn located(mut self, (line, column): (usize, usize)) -> Self {
         self.problem.line = Some(line);
         self.problem.column = Some(column);
+        self.node = None;
         self
     }
+}
+
+/// A file that the system doesn't let be read.
+fn unreadable(error: &io::Error) -> Draft {
+    let (why, help) = match error.kind() {
+        io::ErrorKind::NotFound => (
+            "there is no such file".to_owned(),
+            "check the path: it is taken from the folder that the program runs in",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            "permission denied".to_owned(),
+            "let the user that the program runs as read the file and enter its folders",
+        ),
+        _ => (
+            shown(&error.to_string()),
+            "check the path, and what it leads to",
+        ),
+    };
+    Draft::new("", format!("the file can't be read: {why}"), help)
 }
 
 /// Text from a file as it may be shown: escaped, and cut to 128 characters.
@@ -256,16 +287,29 @@ pub(super) fn is_invisible(char: char) -> bool {
 /// The problems kept; a file with more is not this kind of file.
 pub(super) const MAX_PROBLEMS: usize = 50;
 
-/// How much text is read again to find places, in bytes. A file of the usual
-/// size gets a place for every problem, a hostile one costs no more than this.
-const MAX_REREAD: usize = 256 * 1024;
+/// How much text is read again to find places, in bytes. A file of up to 40 KiB
+/// gets a place for every problem, a hostile one costs no more than this.
+const MAX_REREAD: usize = 2 * 1024 * 1024;
 
 /// The longest value repeated in a message, in characters.
 const MAX_SHOWN: usize = 128;
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use std::io;
+    use std::path::Path;
+
+    use super::{PolicyError, shown};
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_told_so() {
+        let error = PolicyError::io(Path::new("a.yml"), io::ErrorKind::PermissionDenied.into());
+        assert_eq!(
+            error.to_string(),
+            "a.yml: the file can't be read: permission denied\n  \
+             help: let the user that the program runs as read the file and enter its folders"
+        );
+    }
 
     #[test]
     fn what_is_shown_can_be_seen_and_is_short() {

@@ -11,7 +11,7 @@ use super::Notice;
 use super::canonical::canonical;
 use super::compile::Rules;
 use super::document::{self, Format};
-use super::error::{Draft, PolicyError, Problem, shown};
+use super::error::{PolicyError, Problem, shown};
 use super::loader;
 use super::reader::{Field, Spot};
 
@@ -53,7 +53,7 @@ fn hash_of_tools(text: &str) -> Result<String, PolicyError> {
     }
     let refused = |draft| PolicyError::new(vec![draft], text, Format::Json);
     let root = document::parse(text, Format::Json).map_err(refused)?;
-    let canonical = canonical(&root).map_err(|why| refused(Draft::new("", why)))?;
+    let canonical = canonical(&root, "").map_err(refused)?;
     Ok(hash(&canonical))
 }
 
@@ -67,7 +67,7 @@ pub(super) struct MadeOf {
     tools: (Spot, String),
     stated: Option<(Spot, String)>,
     /// The section is there for the id, so that a file that isn't there is missing. In an agent's own section a text
-    /// may be the prompt itself.
+    /// may be the prompt itself, unless it can be nothing but a path.
     for_the_id: bool,
 }
 
@@ -121,7 +121,8 @@ impl MadeOf {
     fn id(&self, folder: &Path) -> Option<Result<String, Notice>> {
         // A text that is the prompt itself must not be told as a path that can't be read.
         let is_file = |path: &str| is_inside(path) && folder.join(path).is_file();
-        let named = is_file(&self.prompt.1) && is_file(&self.tools.1);
+        let names_file = |path: &str| is_file(path) || is_plainly_a_path(path);
+        let named = names_file(&self.prompt.1) && names_file(&self.tools.1);
         if !self.for_the_id && !named {
             return None;
         }
@@ -204,6 +205,18 @@ impl Rules {
     }
 }
 
+/// Whether a text can be nothing but a path: one word that begins or ends as paths do. A prompt, which may hold what
+/// nobody should read in a log, is a sentence.
+fn is_plainly_a_path(text: &str) -> bool {
+    let begins = ["./", "../", "/"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    let ends = [".md", ".txt", ".json", ".yml", ".yaml"]
+        .iter()
+        .any(|end| text.ends_with(end));
+    !text.contains(char::is_whitespace) && (begins || ends)
+}
+
 /// Whether a path that is named from the policy's folder lies in it.
 fn is_inside(path: &str) -> bool {
     let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
@@ -279,7 +292,10 @@ mod tests {
     #[test]
     fn tools_that_two_readers_take_differently_have_no_id() {
         let error = sekuire_id("m", "p", r#"{"a":1,"a":2}"#).unwrap_err();
-        assert_eq!(error.to_string(), "has a key given twice");
+        assert_eq!(
+            error.to_string(),
+            "line 1, column 8: has a key given twice\n  help: keep one of them"
+        );
         let deep = "[".repeat(40) + &"]".repeat(40);
         assert!(sekuire_id("m", "p", &deep).is_err());
     }

@@ -183,15 +183,18 @@ impl PolicyLoader {
             rules.inner.beside.extend(file.clone());
             let mut known = Categories {
                 source: None,
+                missing: None,
                 tools: BTreeMap::new(),
             };
-            if let Some(file) = file
-                && file
-                    .try_exists()
-                    .map_err(|error| PolicyError::io(&file, error))?
-            {
-                known.tools = read_tools(&file)?;
-                known.source = Some(rules.tools_file().to_owned());
+            if let Some(file) = file {
+                let path = rules.tools_file().to_owned();
+                let exists = file.try_exists();
+                if exists.map_err(|error| PolicyError::io(&file, error))? {
+                    known.tools = read_tools(&file)?;
+                    known.source = Some(path);
+                } else {
+                    known.missing = Some(path);
+                }
             }
             for (tool, category) in self.categories {
                 let source = known.source.get_or_insert_default();
@@ -213,29 +216,29 @@ impl PolicyLoader {
 /// Reads a whole file as text, if it is a regular file of bearable size.
 pub(crate) fn read(path: &Path) -> Result<String, PolicyError> {
     let failed = |error| PolicyError::io(path, error);
-    let refused = |draft| PolicyError::new(vec![draft], "", Format::Yaml).in_file(path);
+    let refused = |draft| PolicyError::of(draft).in_file(path);
     // Looked at before it is opened: opening a pipe would wait for its writer.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(refused(Draft::new("", "not a regular file")));
+    let kind = fs::metadata(path).map_err(failed)?;
+    if kind.is_dir() {
+        let help = "give the path of the file in it";
+        return Err(refused(Draft::new("", "is a folder, not a file", help)));
+    }
+    if !kind.is_file() {
+        let help = "save it as a file: pipes and devices are not read";
+        return Err(refused(Draft::new("", "not a regular file", help)));
     }
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     let limit = document::MAX_BYTES as u64 + 1;
     file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > document::MAX_BYTES {
-        return Err(refused(document::too_large()));
+        return Err(refused(document::too_large(&bytes)));
     }
     String::from_utf8(bytes).map_err(|error| {
-        refused(
-            Draft::new(
-                "",
-                format!(
-                    "not UTF-8 from byte {} on",
-                    error.utf8_error().valid_up_to()
-                ),
-            )
-            .help("save the file as UTF-8"),
-        )
+        let valid = error.utf8_error().valid_up_to();
+        let message = format!("not UTF-8 from byte {valid} on");
+        let at = document::place(error.as_bytes(), valid);
+        refused(Draft::new("", message, "save the file as UTF-8").located(at))
     })
 }
 
@@ -252,7 +255,8 @@ fn read_tools(path: &Path) -> Result<BTreeMap<String, Vec<String>>, PolicyError>
     };
     let Value::List(tools) = &list.value else {
         let message = format!("must be a list of tools, not {}", list.described());
-        return Err(refused(vec![Draft::new(at, message).at(list.id)]));
+        let help = "write a list of tools, or an object with the list under `tools`";
+        return Err(refused(vec![Draft::new(at, message, help).at(list.id)]));
     };
     let mut problems = Vec::new();
     repeated_keys(&root, &mut problems);
@@ -262,20 +266,21 @@ fn read_tools(path: &Path) -> Result<BTreeMap<String, Vec<String>>, PolicyError>
         let place = format!("{at}[{index}]");
         if !matches!(tool.value, Value::Map(_)) {
             let message = format!("must be an object, not {}", tool.described());
-            problems.push(Draft::new(place, message).at(tool.id));
+            problems.push(Draft::new(place, message, TOOL).at(tool.id));
             continue;
         }
         let (Some(name), Some(category)) = (entry(tool, "name"), entry(tool, "category")) else {
             continue;
         };
         let (Some(name), Some(category)) = (name.text(), category.text()) else {
-            problems.push(Draft::new(place, "`name` and `category` must be text").at(tool.id));
+            let message = "`name` and `category` must be text";
+            problems.push(Draft::new(place, message, TOOL).at(tool.id));
             continue;
         };
         match seen.insert(name, category) {
             Some(other) if other != category => {
                 let message = format!("`{}` is in two categories", shown(name));
-                problems.push(Draft::new(place, message).at(tool.id));
+                problems.push(Draft::new(place, message, "keep one of them").at(tool.id));
             }
             Some(_) => {}
             None => by_category
@@ -291,6 +296,9 @@ fn read_tools(path: &Path) -> Result<BTreeMap<String, Vec<String>>, PolicyError>
     }
 }
 
+/// How a tool of a `tools.json` is written.
+const TOOL: &str = "write it as in `{\"name\": \"read_file\", \"category\": \"files\"}`";
+
 /// Reports keys that appear twice in one object, wherever it is.
 fn repeated_keys(node: &Node, problems: &mut Vec<Draft>) {
     match &node.value {
@@ -300,7 +308,8 @@ fn repeated_keys(node: &Node, problems: &mut Vec<Draft>) {
             for (key, value) in entries {
                 let name = key.text().unwrap_or_default();
                 if !seen.insert(name) {
-                    problems.push(Draft::new(shown(name), "given twice").at(key.id));
+                    let draft = Draft::new(shown(name), "given twice", "keep one of them");
+                    problems.push(draft.at(key.id));
                 }
                 repeated_keys(value, problems);
             }

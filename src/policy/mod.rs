@@ -1,8 +1,10 @@
 //! What an agent may do, as data, read from a `sekuire.yml`.
 //!
 //! A file either loads whole or not at all: what is not understood might have
-//! been a rule, so it is an error and never skipped. Nothing here knows of HTTP.
+//! been a rule, so it is an error and never skipped. Nothing here knows of HTTP, but
+//! for the names of services and endpoints, so that one that is misspelled is told.
 
+mod advice;
 mod agents;
 mod api;
 #[cfg(feature = "signed")]
@@ -276,6 +278,7 @@ impl Policy {
     /// What is enforced as written, but is probably not what was meant: an entry
     /// both allowed and blocked or that another one shadows, a model that the
     /// agent uses and may not, a limit that is never reached, an empty allow list.
+    /// In the order of the file; what is about no place in it comes last.
     #[must_use]
     pub fn warnings(&self) -> &[Notice] {
         &self.inner.warnings
@@ -323,7 +326,7 @@ impl Notice {
         self.column
     }
 
-    /// The field, such as `agent.models.allowed_models[1]`.
+    /// The field, such as `agent.models.allowed_models[1]`; empty for the policy as a whole.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -336,8 +339,33 @@ impl Notice {
     }
 }
 
+impl Notice {
+    /// The remark with its place in a file, as compilers write it; without, where that isn't known.
+    ///
+    /// ```
+    /// # use tower_sekuire::Policy;
+    /// let policy = Policy::from_yaml("rate_limits:\n  global: { requests_per_day: 0 }\n")?;
+    /// assert_eq!(
+    ///     policy.warnings()[0].in_file("sekuire.yml"),
+    ///     "sekuire.yml:2:13: rate_limits.global.requests_per_day: 0 allows nothing"
+    /// );
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn in_file(&self, file: impl AsRef<Path>) -> String {
+        let file = file.as_ref().display();
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => format!("{file}:{line}:{column}: {self}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use super::Notice;
+use super::advice;
 use super::dialect;
 use super::document::{Node, Value};
 use super::error::{Draft, MAX_PROBLEMS, is_invisible, shown};
@@ -112,6 +113,8 @@ pub(super) struct Reader {
     pub(super) problems: Vec<Draft>,
     pub(super) unenforced: Vec<Notice>,
     pub(super) warnings: Vec<Notice>,
+    /// How many names were compared with those that are known.
+    pub(super) compared: usize,
 }
 
 impl Reader {
@@ -122,7 +125,7 @@ impl Reader {
 
     /// A problem with the document as a whole.
     pub(super) fn document_problem(&mut self, message: String, help: &str) {
-        self.problems.push(Draft::new("", message).help(help));
+        self.problems.push(Draft::new("", message, help));
     }
 
     /// A problem with a field being there at all.
@@ -137,16 +140,11 @@ impl Reader {
 
     fn report(&mut self, field: &Field<'_>, id: u32, message: impl Into<String>, help: &str) {
         if self.is_flooded() {
-            // Only counted.
-            self.problems.push(Draft::new("", ""));
+            self.problems.push(Draft::counted());
             return;
         }
-        let draft = Draft::new(field.path.clone(), message).at(id);
-        self.problems.push(if help.is_empty() {
-            draft
-        } else {
-            draft.help(help)
-        });
+        let draft = Draft::new(field.path.clone(), message, help);
+        self.problems.push(draft.at(id));
     }
 
     /// Whether there are more problems than are told, so that what is wrong with another one need not be found out.
@@ -160,6 +158,32 @@ impl Reader {
 
     pub(super) fn warn_at(&mut self, spot: &Spot, message: impl Into<String>) {
         self.warnings.push(spot.notice(message));
+    }
+
+    /// Remarks on a name that is none of those that are known, and near to one of them.
+    pub(super) fn warn_of_typo(
+        &mut self,
+        field: &Field<'_>,
+        name: &str,
+        known: impl Iterator<Item = &'static str>,
+        what: &str,
+    ) {
+        self.compared += 1;
+        if self.compared > MAX_COMPARED || name.contains('*') {
+            return;
+        }
+        let mut known: Vec<_> = known.collect();
+        known.dedup();
+        if known.contains(&name) {
+            return;
+        }
+        if let Some(near) = schema::nearest(name, &known) {
+            let message = format!(
+                "`{}` is no known {what}: did you mean `{near}`?",
+                shown(name)
+            );
+            self.warn(field, message);
+        }
     }
 
     pub(super) fn not_enforced(&mut self, field: &Field<'_>, message: impl Into<String>) {
@@ -193,7 +217,7 @@ impl Reader {
     pub(super) fn mapping<'a>(&mut self, field: &Field<'a>) -> Option<Vec<Field<'a>>> {
         let Value::Map(entries) = &field.node.value else {
             let message = format!("must be a mapping, not {}", field.node.described());
-            self.problem(field, message, "");
+            self.problem(field, message, &advice::on_mapping(field));
             return None;
         };
         let mut seen = HashSet::new();
@@ -241,6 +265,10 @@ impl Reader {
                 "remove the key to allow everything, or write `[]` to allow nothing"
             }
             Value::Null => "remove the key, or list what is meant",
+            Value::Text(_) if field.place.ends_with("allowed_services") => advice::SERVICE,
+            Value::Text(text) if text.starts_with('-') && !text.starts_with("- ") => {
+                "put a space after each `-`"
+            }
             Value::Text(_) | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
                 "write it as a list, as in `[one, two]`"
             }
@@ -262,7 +290,10 @@ impl Reader {
         let help = match field.node.text() {
             Some("true" | "false") => "remove the quotes",
             Some(_) => "only `true` and `false` are read as such, not `yes`, `no`, `on` or `off`",
-            None => "",
+            None if matches!(field.node.value, Value::Null) => {
+                "write `true` or `false`, or remove the key"
+            }
+            None => "write `true` or `false`",
         };
         self.problem(field, message, help);
         None
@@ -290,13 +321,14 @@ impl Reader {
                 format!("must be a whole number, not the text `{}`", shown(text)),
                 "write digits only, without quotes, separators or units",
             ),
-            Value::Float(_) => (
-                format!("must be a whole number, not {}", field.node.described()),
-                "write digits only, without point or exponent",
-            ),
+            Value::Float(number) => {
+                let message = format!("must be a whole number, not {}", field.node.described());
+                self.problem(field, message, &advice::on_count(number));
+                return None;
+            }
             Value::Bool(_) | Value::List(_) | Value::Map(_) => (
                 format!("must be a whole number, not {}", field.node.described()),
-                "",
+                "write one number in digits, as in `10`",
             ),
         };
         self.problem(field, message, help);
@@ -308,15 +340,8 @@ impl Reader {
         if let Some(text) = field.node.text() {
             return Some(text);
         }
-        let help = match &field.node.value {
-            // Without an example: how it is written, as in `4.10`, isn't known any more.
-            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
-                "put it in quotes, as it is written"
-            }
-            _ => "",
-        };
         let message = format!("must be text, not {}", field.node.described());
-        self.problem(field, message, help);
+        self.problem(field, message, &advice::on_text(field));
         None
     }
 
@@ -343,7 +368,10 @@ impl Reader {
                 "remove the white space",
             )
         } else if text.len() > MAX_ENTRY {
-            (format!("is longer than {MAX_ENTRY} bytes: `{value}`"), "")
+            (
+                format!("is longer than {MAX_ENTRY} bytes: `{value}`"),
+                "write the name alone, or its beginning and `*`",
+            )
         } else {
             return true;
         };
@@ -411,16 +439,9 @@ impl Reader {
                 );
             }
             Some(dialect::Foreign::Section) => self.unknown_section(field, known),
-            None if self.is_flooded() => self.key_problem(field, "", ""),
+            None if self.is_flooded() => self.problems.push(Draft::counted()),
             None => {
-                let help = match schema::nearest(field.key, known) {
-                    Some(key) => format!("did you mean `{key}`?"),
-                    None => {
-                        let known: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
-                        format!("known here: {}", known.join(", "))
-                    }
-                };
-                self.key_problem(field, "unknown key", &help);
+                self.key_problem(field, "unknown key", &advice::on_key(field.key, known));
             }
         }
     }
@@ -454,6 +475,9 @@ impl Reader {
         }
     }
 }
+
+/// The most names compared with those that are known; more were hardly written by hand.
+const MAX_COMPARED: usize = 200;
 
 /// The longest entry, in bytes. Names and hosts on the wire are shorter.
 const MAX_ENTRY: usize = 256;

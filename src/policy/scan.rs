@@ -24,9 +24,8 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
             "has a line break that not every reader sees: `{}`",
             shown(&char.to_string())
         );
-        return Err(Draft::new("", message)
-            .help("end lines with a line feed; write the character as an escape where it is meant")
-            .located(line_and_column(text, at)));
+        let help = "end lines with a line feed; write the character as an escape where it is meant";
+        return Err(Draft::new("", message, help).located(line_and_column(text, at)));
     }
     let begin = if text.starts_with(MARK) {
         MARK.len_utf8()
@@ -34,9 +33,9 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
         0
     };
     if let Some(at) = text.get(begin..).and_then(|rest| rest.find(MARK)) {
-        return Err(Draft::new("", "has a byte order mark that doesn't begin the file")
-            .help("remove it: at a line's beginning some readers leave it out and others take it for text")
-            .located(line_and_column(text, begin + at)));
+        let message = "has a byte order mark that doesn't begin the file";
+        let help = "remove it: at a line's beginning some readers leave it out and others take it for text";
+        return Err(Draft::new("", message, help).located(line_and_column(text, begin + at)));
     }
     // Everything that YAML doesn't let a file hold, in whichever way it is meant.
     let control = text.char_indices().find(|(_, char)| match char {
@@ -45,9 +44,8 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
     });
     if let Some((at, char)) = control {
         let message = format!("has a control character: `{}`", char.escape_unicode());
-        return Err(Draft::new("", message)
-            .help("save the file as plain text in UTF-8, and write the character as an escape where it is meant")
-            .located(line_and_column(text, at)));
+        let help = "save the file as plain text in UTF-8, and write the character as an escape where it is meant";
+        return Err(Draft::new("", message, help).located(line_and_column(text, at)));
     }
     let mut separators = 0_usize;
     let mut anchors = HashSet::new();
@@ -81,23 +79,29 @@ pub(super) fn scan(text: &str) -> Result<(), Draft> {
             b'%' if rest.starts_with(b"TAG")
                 && previous.is_none_or(|byte| !(b' '..=b'~').contains(&byte)) =>
             {
-                return Err(Draft::new("", "tag directives are not supported")
-                    .help("remove the `%TAG` line")
-                    .located(line_and_column(text, at)));
+                return Err(Draft::new(
+                    "",
+                    "tag directives are not supported",
+                    "remove the `%TAG` line",
+                )
+                .located(line_and_column(text, at)));
             }
             _ => {}
         }
-    }
-    if separators > MAX_NODES {
-        return Err(too_many());
+        if separators > MAX_NODES {
+            return Err(too_many().located(line_and_column(text, at)));
+        }
     }
     // The parser numbers anchors in a way that can give an alias the value of
     // another anchor once a name has been used twice. Without aliases the
     // question does not arise.
     if let Some((at, _)) = aliases.into_iter().find(|(_, name)| anchors.contains(name)) {
-        return Err(Draft::new("", "anchors and aliases are not supported")
-            .help("write the value out where it is used")
-            .located(line_and_column(text, at)));
+        return Err(Draft::new(
+            "",
+            "anchors and aliases are not supported",
+            "write the value out where it is used",
+        )
+        .located(line_and_column(text, at)));
     }
     Ok(())
 }

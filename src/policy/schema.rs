@@ -190,6 +190,23 @@ pub(super) fn known(
     rules.iter().copied().chain(sections).collect()
 }
 
+/// Whether a key leads to rules somewhere.
+pub(super) fn is_of_rules(key: &str) -> bool {
+    let tables = [
+        TOP_LEVEL_RULES,
+        AGENT_RULES,
+        MODELS,
+        TOOLSETS,
+        PERMISSIONS,
+        NETWORK,
+        FILESYSTEM,
+        API,
+        SERVICE,
+        RATE_LIMITS,
+    ];
+    tables.iter().any(|keys| keys.contains(&key))
+}
+
 /// Keys that ask for enforcement that isn't done here, wherever they stand.
 pub(super) fn is_request(key: &str) -> bool {
     matches!(

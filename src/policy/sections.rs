@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::advice;
 use super::agents::{ToolEntries, ToolRules};
-use super::api::{ApiRules, ApiService, endpoint_covers};
+use super::api::{ApiRules, ApiService, endpoint_covers, family_of};
 use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
@@ -15,6 +16,8 @@ use super::pattern::NamePattern;
 use super::reader::{Field, Reader, Spot};
 use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
 use super::schema;
+use crate::services;
+use crate::wire::endpoint::families;
 
 /// `models`.
 pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
@@ -30,7 +33,9 @@ pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
     lists.warn(reader, field, "model", &Covers::of(NamePattern::covers));
     let rules = lists.into_rules();
     if !rules.is_restricted() {
-        reader.warn(field, "restricts nothing");
+        let message =
+            "restricts nothing: every model is allowed; write `allowed_models` or `blocked_models`";
+        reader.warn(field, message);
     }
     rules
 }
@@ -59,15 +64,29 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
     };
     let rules = lists.into_rules();
     if !rules.is_restricted() {
-        reader.warn(field, "restricts nothing");
+        let message =
+            "restricts nothing: every tool is allowed; write `allowed_tools` or `blocked_tools`";
+        reader.warn(field, message);
     }
     (rules, entries)
 }
 
 /// A tool's name, alone or in a mapping.
 fn tool_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
-    if !matches!(field.node.value, Value::Map(_)) {
+    let Value::Map(entries) = &field.node.value else {
         return reader.entry(field);
+    };
+    // A name such as `files: read` is a mapping unless it stands in quotes.
+    if let [(key, value)] = &**entries
+        && let Some(key) = key.text()
+        && !matches!(value.value, Value::List(_) | Value::Map(_))
+        && schema::nearest(key, schema::TOOL).is_none()
+        && !schema::is_request(key)
+        && !key.starts_with("x-")
+    {
+        let message = format!("must be text, not {}", field.node.described());
+        reader.problem(field, message, &advice::quoted(key, &value.value));
+        return None;
     }
     let mut name = None;
     for entry in reader.mapping(field)? {
@@ -99,6 +118,19 @@ pub(super) struct Permissions {
 }
 
 impl Permissions {
+    /// Whether there is any rule.
+    pub(super) fn restrict(&self) -> bool {
+        let network = self.network.as_ref().is_some_and(|rules| {
+            let lists = rules.allowed.is_some() || !rules.blocked.is_empty();
+            !rules.enabled || rules.require_tls || lists
+        });
+        let files = self.filesystem.as_ref().is_some_and(|rules| {
+            let lists = rules.allowed.is_some() || !rules.blocked.is_empty();
+            !rules.enabled || lists || rules.extensions.is_some()
+        });
+        network || files || self.api.as_ref().is_some_and(ApiRules::is_restricted)
+    }
+
     pub(super) fn is_some(&self) -> bool {
         self.network.is_some() || self.filesystem.is_some() || self.api.is_some()
     }
@@ -132,7 +164,8 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
         }
     }
     if enabled && !require_tls && lists.allowed.is_none() && lists.blocked.is_empty() {
-        reader.warn(field, "restricts nothing");
+        let message = "restricts nothing: every host is allowed; write `allowed_domains`, `blocked_domains` or `require_tls: true`";
+        reader.warn(field, message);
     }
     lists.warn(reader, field, "host", &Covers::of(DomainPattern::covers));
     NetworkRules {
@@ -160,7 +193,8 @@ fn filesystem(reader: &mut Reader, field: &Field<'_>) -> FilesystemRules {
     }
     let open = enabled && extensions.is_none();
     if open && lists.allowed.is_none() && lists.blocked.is_empty() {
-        reader.warn(field, "restricts nothing");
+        let message = "restricts nothing: every file is allowed; write `allowed_paths`, `blocked_paths` or `allowed_extensions`";
+        reader.warn(field, message);
     }
     let covers = Covers {
         allowed: PathPattern::allows_all_of,
@@ -198,7 +232,10 @@ fn api(reader: &mut Reader, field: &Field<'_>) -> ApiRules {
         }
     }
     match &allowed {
-        None if enabled => reader.warn(field, "restricts nothing"),
+        None if enabled => reader.warn(
+            field,
+            "restricts nothing: every service is allowed; write `allowed_services`",
+        ),
         Some(services) if services.is_empty() => {
             reader.warn(field, "an empty allow list allows no service");
         }
@@ -235,6 +272,14 @@ fn warn_of_services(reader: &mut Reader, services: &[(Spot, ApiService)]) {
     });
 }
 
+/// An entry of `endpoints`.
+fn endpoint<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let text = reader.entry(field)?;
+    let family = family_of(&NamePattern::new(text));
+    reader.warn_of_typo(field, &family, families(), "endpoint");
+    Some(text)
+}
+
 fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiService)> {
     let (mut name, mut endpoints) = (None, None);
     for entry in reader.mapping(field)? {
@@ -243,10 +288,11 @@ fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiServi
                 name = Some(reader.entry(&entry).map(NamePattern::new));
                 if let Some(Some(name)) = &name {
                     warn_of_variables(reader, &entry.spot(), name);
+                    reader.warn_of_typo(&entry, name.as_str(), services::names(), "service");
                 }
             }
             "endpoints" => {
-                let list = names(reader, &entry, Reader::entry);
+                let list = names(reader, &entry, endpoint);
                 warn_of_shadows(reader, &list, endpoint_covers);
                 endpoints = Some(without_spot(list));
                 if endpoints.as_ref().is_some_and(Vec::is_empty) {
@@ -282,7 +328,8 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, 
         }
     }
     if limits.is_empty() {
-        reader.warn(field, "sets no limit");
+        let message = "sets no limit: write one under `per_agent`, `per_model` or `global`, as in `requests_per_minute: 10`";
+        reader.warn(field, message);
     }
     if limits.len().saturating_mul(limits.len()) <= MAX_COMPARED {
         for (spot, limit) in &limits {
@@ -528,6 +575,14 @@ fn names(reader: &mut Reader, field: &Field<'_>, read: ReadName) -> Vec<(Spot, N
     let mut names = Vec::new();
     for entry in reader.list(field).unwrap_or_default() {
         if let Some(name) = read(reader, &entry) {
+            // What is indented further than the entry before goes on with that.
+            if name.contains(" - ") {
+                let message = format!(
+                    "`{}` is one entry: begin each in the same column",
+                    shown(name)
+                );
+                reader.warn(&entry, message);
+            }
             names.push((entry.spot(), NamePattern::new(name)));
         }
     }

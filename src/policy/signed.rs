@@ -96,14 +96,14 @@ impl Trust {
     /// When it is no such key, or the id has one already.
     pub fn key(mut self, id: impl Into<String>, public_key: &str) -> Result<Self, PolicyError> {
         let id = id.into();
-        let refused = |message: &str| {
+        let refused = |message: &str, help: &str| {
             let path = format!("keys.{}", shown(&id));
-            PolicyError::new(vec![Draft::new(path, message)], "", Format::Yaml)
+            PolicyError::of(Draft::new(path, message, help))
         };
         if self.keys.contains_key(&id) {
-            return Err(refused("given twice"));
+            return Err(refused("given twice", "give each key an id of its own"));
         }
-        let key = verifying_key(public_key).ok_or_else(|| refused(NO_KEY))?;
+        let key = verifying_key(public_key).ok_or_else(|| refused(NO_KEY, COPY_KEY))?;
         self.keys.insert(id, key);
         Ok(self)
     }
@@ -175,7 +175,7 @@ impl Trust {
         };
         let mut required = |key: &str| {
             let Some(field) = present(key) else {
-                reader.problem(root, format!("the envelope has no `{key}`"), "");
+                reader.problem(root, format!("the envelope has no `{key}`"), WHOLE);
                 return None;
             };
             Some((field, reader.entry(field)?))
@@ -186,25 +186,37 @@ impl Trust {
         let status = required("status");
         let stated = required("hash");
 
-        let mut must_be = |field: Option<(&Field<'_>, &str)>, due: &str| {
+        let mut must_be = |field: Option<(&Field<'_>, &str)>, due: &str, help: &str| {
             if let Some((field, found)) = field.filter(|(_, found)| *found != due) {
                 reader.problem(
                     field,
                     format!("is `{}`, not `{}`", shown(found), shown(due)),
-                    "",
+                    help,
                 );
             }
         };
-        must_be(workspace, &self.workspace);
-        must_be(status, "active");
+        must_be(
+            workspace,
+            &self.workspace,
+            "load a policy of the trusted workspace, or trust this one (`workspace` of the trust file)",
+        );
+        must_be(
+            status,
+            "active",
+            "load the version that is active, or activate this one",
+        );
         if let Some(due) = &self.policy {
-            must_be(policy_id, due);
+            must_be(
+                policy_id,
+                due,
+                "load the trusted policy, or trust this one (`policy` of the trust file)",
+            );
         }
         let version = version.and_then(|(field, text)| self.version(reader, field, text));
-        let hash = match canonical(content.node) {
+        let hash = match canonical(content.node, &content.path) {
             Ok(text) => hash(&text),
-            Err(why) => {
-                reader.problem(content, why, "");
+            Err(draft) => {
+                reader.problems.push(draft);
                 return None;
             }
         };
@@ -242,7 +254,11 @@ impl Trust {
         match version {
             None => {
                 let message = format!("must be a whole number as text, not `{}`", shown(text));
-                reader.problem(field, message, "");
+                reader.problem(
+                    field,
+                    message,
+                    "write digits alone, in quotes, as in `\"3\"`",
+                );
             }
             Some(version) if version < self.minimum_version => {
                 let message = format!("is {version}, older than {}", self.minimum_version);
@@ -279,17 +295,19 @@ impl Trust {
                 .collect();
             let help = format!("trusted: {}", known.join(", "));
             let message = format!("`{}` is no trusted key", shown(id));
-            reader.problem(key_id, message, if known.is_empty() { "" } else { &help });
+            let none = "trust the key that signed (`keys` of the trust file)";
+            reader.problem(key_id, message, if known.is_empty() { none } else { &help });
             return None;
         };
         if let Some(field) = public_key
             && verifying_key(reader.text(field)?).as_ref() != Some(key)
         {
             let message = format!("is another key than the one trusted as `{}`", shown(id));
-            reader.problem(field, message, "");
+            let help = "fetch the policy again, or trust that key if it is meant";
+            reader.problem(field, message, help);
         }
         let Some(bytes) = unhex(reader.text(signature)?) else {
-            reader.problem(signature, NO_SIGNATURE, "");
+            reader.problem(signature, NO_SIGNATURE, WHOLE);
             return None;
         };
         let verified = key.verify_strict(message.as_bytes(), &Signature::from_bytes(&bytes));
@@ -325,7 +343,7 @@ fn trust(reader: &mut Reader, root: &Field<'_>) -> Trust {
                         Some(public) => {
                             trust.keys.insert(key.key.to_owned(), public);
                         }
-                        None => reader.problem(&key, NO_KEY, ""),
+                        None => reader.problem(&key, NO_KEY, COPY_KEY),
                     }
                 }
             }
@@ -480,6 +498,10 @@ const TRUST: &[&str] = &[
 ];
 
 const NO_KEY: &str = "must be an Ed25519 public key, as 64 hexadecimal digits";
+
+const COPY_KEY: &str = "copy the workspace's public key, in quotes, without prefix or spaces";
+
+const WHOLE: &str = "load the envelope whole, as Sekuire wrote it";
 
 const NO_SIGNATURE: &str = "must be an Ed25519 signature, as 128 hexadecimal digits";
 

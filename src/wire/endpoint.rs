@@ -356,6 +356,11 @@ fn endpoint(row: &Row, name: &'static str, deployment: Option<&str>) -> Endpoint
     }
 }
 
+/// The first segments of all paths, as policies name families of endpoints.
+pub(crate) fn families() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().filter_map(|row| row.path.split('/').nth(1))
+}
+
 /// Whether `METHOD /path` is a row of the table.
 pub(crate) fn is_listed(name: &str) -> bool {
     NAMES.iter().any(|listed| listed == name)

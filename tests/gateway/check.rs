@@ -157,7 +157,10 @@ async fn the_exit_code_is_the_verdict() {
     .await;
     assert_eq!(output.status.code(), Some(2));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(told["problems"][0]["message"], "the file can't be read");
+    assert_eq!(
+        told["problems"][0]["message"],
+        "the file can't be read: there is no such file"
+    );
     assert!(text(&output.stderr).contains("/nonexistent/sekuire.yml"));
 }
 
@@ -564,7 +567,7 @@ async fn the_schema_is_printed() {
 #[tokio::test]
 async fn a_tools_other_names_are_explained_by_the_entry_that_means_them() {
     let policy = "
-tools: { allowed_tools: [web_search], blocked_tools: [code_interpreter] }
+tools: { allowed_tools: [search, web_search], blocked_tools: [rm, code_interpreter] }
 rate_limits:
   per_model: { o3: { requests_per_minute: 2 } }
   global: { tokens_per_day: 9 }
@@ -581,13 +584,46 @@ rate_limits:
         out.ends_with(
             "
 web_search_preview: ALLOWED
-  decided by an entry of `allowed_tools` for another name of the same tool
+  decided by `web_search` in `allowed_tools`, another name of the same tool
 code_interpreter_call: BLOCKED [tool_blocked] Tool code_interpreter_call is blocked
-  decided by an entry of `blocked_tools` for another name of the same tool
+  decided by `code_interpreter` in `blocked_tools`, another name of the same tool
 "
         ),
         "{out}"
     );
     let limits = "  limits: 2 requests per minute (per_model.o3), 9 tokens per day (global)\n";
     assert!(out.contains(limits), "{out}");
+}
+
+#[tokio::test]
+async fn limits_per_model_are_asked_of_each_model_by_itself() {
+    let policy = "
+rate_limits:
+  per_agent: { requests_per_minute: 2 }
+  per_model: { 'o3*': { requests_per_minute: 1 } }
+";
+    let asked = ["--model", "o3-pro", "--model", "gpt-4o", "--requests", "3"];
+    let (code, out, _) = check(policy, &asked).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        out.ends_with(
+            "
+o3-pro: ALLOWED
+gpt-4o: ALLOWED
+Request 1 for o3-pro: ALLOWED
+Request 2 for o3-pro: BLOCKED [rate_limit_exceeded] Rate limit exceeded: 1 request per minute
+Request 3 for o3-pro: BLOCKED [rate_limit_exceeded] Rate limit exceeded: 1 request per minute
+Request 1 for gpt-4o: ALLOWED
+Request 2 for gpt-4o: ALLOWED
+Request 3 for gpt-4o: BLOCKED [rate_limit_exceeded] Rate limit exceeded: 2 requests per minute
+"
+        ),
+        "{out}"
+    );
+    // Without a model there is none that they could be about.
+    let (_, out, _) = check(policy, &["--requests", "2"]).await;
+    assert!(
+        out.ends_with("\nRequest 1: ALLOWED\nRequest 2: ALLOWED\n"),
+        "{out}"
+    );
 }

@@ -174,3 +174,29 @@ async fn without_a_token_nobody_gives_orders() {
         (403, "orders_not_taken")
     );
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_log_says_which_policy_it_is_and_where_it_is_remarked_on() {
+    let upstream = Upstream::chat().await;
+    let remarked = format!("{POLICY}rate_limits: {{ global: {{ requests_per_day: 0 }} }}\n");
+    let gateway = Gateway::start_with(&remarked, &upstream.url(), &ADMIN, &TOKEN).await;
+    let first = policy(&gateway).await;
+    let hash = first["sha256"].as_str().unwrap();
+    gateway
+        .logged(&format!("version=1 hash=\"{hash}\""), 1)
+        .await;
+    let line = POLICY.lines().count() + 1;
+    let remark = "rate_limits.global.requests_per_day: 0 allows nothing";
+    gateway.logged(&format!(":{line}:26: {remark}"), 1).await;
+
+    gateway.rewrite_policy("models: {}\n");
+    gateway.signal("-HUP").await;
+    let second = ":1:1: nothing is enforced: whatever is asked is allowed; write at least one rule version=2";
+    gateway.logged(second, 1).await;
+    let now = policy(&gateway).await;
+    let hash = now["sha256"].as_str().unwrap();
+    gateway
+        .logged(&format!("the policy was replaced version=2 hash={hash}"), 1)
+        .await;
+}

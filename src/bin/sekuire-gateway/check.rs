@@ -4,8 +4,8 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 
 use serde_json::{Value, json};
 use tower_sekuire::{
-    ApiMatch, ApiRules, Limit, NameMatch, NameRules, NetworkMatch, NetworkRules, Notice, Policy,
-    PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
+    ApiMatch, ApiRules, Limit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules,
+    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
 };
 
 use crate::cli::CheckArgs;
@@ -138,14 +138,30 @@ fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
         verdict: enforcer.enforce_api(service),
         decided_by: Some(decided_service(policy.api(), service)),
     });
-    let requests = (1..=args.requests).map(|number| Answer {
-        kind: "request",
-        subject: format!("Request {number}"),
-        verdict: enforcer.enforce_rate_limit(RateLimit::Request),
-        decided_by: None,
-    });
     let questions = models.chain(tools).chain(domains).chain(services);
-    questions.chain(requests).collect()
+    let mut answers: Vec<_> = questions.collect();
+    let limits = policy.limits();
+    let per_model = limits.iter().any(|limit| limit.scope().model().is_some());
+    if per_model && !args.models.is_empty() {
+        for model in &args.models {
+            // Each as if no other was asked for.
+            let fresh = PolicyEnforcer::new(policy.clone());
+            answers.extend((1..=args.requests).map(|number| Answer {
+                kind: "request",
+                subject: format!("Request {number} for {model}"),
+                verdict: fresh.enforce_rate_limit_for(model, RateLimit::Request),
+                decided_by: None,
+            }));
+        }
+    } else {
+        answers.extend((1..=args.requests).map(|number| Answer {
+            kind: "request",
+            subject: format!("Request {number}"),
+            verdict: enforcer.enforce_rate_limit(RateLimit::Request),
+            decided_by: None,
+        }));
+    }
+    answers
 }
 
 /// The entry of a list that decided, or what decided without one.
@@ -162,15 +178,36 @@ fn decided_name(rules: &NameRules, noun: &str, name: &str) -> String {
 
 /// As [`decided_name`], where a tool has further names, such as those of a hosted tool's versions.
 fn decided_tool(rules: &NameRules, tool: &str, verdict: &Result<(), PolicyViolation>) -> String {
-    let other = |list: &str| format!("an entry of `{list}` for another name of the same tool");
+    let other = |list: &str, entries: &[NamePattern], allows: bool| match deciding_alone(
+        list, entries, tool, allows,
+    ) {
+        Some(entry) => format!("`{entry}` in `{list}`, another name of the same tool"),
+        None => format!("an entry of `{list}` for another name of the same tool"),
+    };
     let rule = verdict.as_ref().err().map(PolicyViolation::rule);
     match (rules.check(tool), rule) {
-        (NameMatch::NotListed, None) => other("allowed_tools"),
+        (NameMatch::NotListed, None) => {
+            other("allowed_tools", rules.allowed().unwrap_or_default(), true)
+        }
         (NameMatch::Allowed | NameMatch::NotListed, Some(Rule::ToolBlocked)) => {
-            other("blocked_tools")
+            other("blocked_tools", rules.blocked(), false)
         }
         _ => decided_name(rules, "tools", tool),
     }
+}
+
+/// The entry that decides so by itself. Which names are one tool, the enforcer knows.
+fn deciding_alone<'e>(
+    list: &str,
+    entries: &'e [NamePattern],
+    tool: &str,
+    allows: bool,
+) -> Option<&'e NamePattern> {
+    entries.iter().find(|entry| {
+        let alone = json!({"toolsets": {list: [entry.as_str()]}});
+        let policy = Policy::from_json(&alone.to_string());
+        policy.is_ok_and(|policy| PolicyEnforcer::new(policy).enforce_tool(tool).is_ok() == allows)
+    })
 }
 
 fn decided_domain(rules: Option<&NetworkRules>, question: &DomainQuestion) -> String {
@@ -318,12 +355,7 @@ impl Report<'_> {
 
     /// Each with its place, as compilers write it.
     fn placed(&self, notices: &[Notice]) -> Vec<String> {
-        let placed = notices
-            .iter()
-            .map(|notice| match (notice.line(), notice.column()) {
-                (Some(line), Some(column)) => format!("{}:{line}:{column}: {notice}", self.file),
-                _ => notice.to_string(),
-            });
+        let placed = notices.iter().map(|notice| notice.in_file(&self.file));
         placed.collect()
     }
 

@@ -264,7 +264,8 @@ pub(crate) struct CheckArgs {
     /// Ask whether this service may be called, named as in `permissions.api`.
     #[arg(long = "service", value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
-    /// Ask how many of this many requests, all made now, the limits let through; those per model are not asked.
+    /// Ask how many of this many requests, all made now, the limits let through. Limits per model are asked of each
+    /// --model by itself.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
     pub(crate) requests: u32,
     /// Say with each answer which entry of the policy decided.

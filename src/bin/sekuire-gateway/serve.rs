@@ -87,7 +87,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         .upstream
         .parse()
         .map_err(|error| StartError::new("--upstream", error))?;
-    announce(&policy, args.mode);
+    announce(&policy, &file, &args);
     let agents = agents(&args, &policy)?;
     if !matches!(agents, Agents::Policys) && policy.agents().len() > 1 {
         tracing::warn!(
@@ -248,16 +248,26 @@ fn agents(args: &ServeArgs, policy: &Policy) -> Result<Agents, StartError> {
     })
 }
 
-fn announce(policy: &Policy, mode: ModeArg) {
-    tracing::info!(agent = policy.agent(), ?mode, "policy loaded");
+fn announce(policy: &Policy, file: &PolicyFile, args: &ServeArgs) {
+    let (mode, path) = (args.mode, &args.policy.policy);
+    let hash = file.hash().unwrap_or_default();
+    // Those that replace it count on from there.
+    let version = 1;
+    tracing::info!(
+        agent = policy.agent(),
+        ?mode,
+        version,
+        hash,
+        "policy loaded"
+    );
     for notice in policy.warnings() {
-        tracing::warn!("{notice}");
+        tracing::warn!("{}", notice.in_file(path));
     }
     for notice in policy.translated() {
-        tracing::info!("translated: {notice}");
+        tracing::info!("translated: {}", notice.in_file(path));
     }
     for notice in policy.unenforced() {
-        tracing::info!("not enforced: {notice}");
+        tracing::info!("not enforced: {}", notice.in_file(path));
     }
     if mode != ModeArg::Block {
         tracing::warn!(?mode, "violations are not stopped");
