@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::{
-    Call, Clock, Ledger, LimitSpec, LimitStore, Refusal, Scope, SystemClock, Unit,
+    Call, Clock, Ledger, LimitSpec, LimitStore, Models, Refusal, Scope, SystemClock, Unit,
 };
 use crate::meters::Meters;
 use crate::policy::{
@@ -373,7 +373,7 @@ impl PolicyEnforcer {
                 .charge_request(now, call)
                 .inspect_err(|_| {
                     if self.inner.mode != Mode::Block {
-                        let _ = self.inner.ledger.admit_anyway(now, call, 0);
+                        let _ = self.inner.ledger.admit_anyway(now, call.clone(), 0);
                     }
                 }),
             RateLimit::Tokens(tokens) => self
@@ -697,7 +697,7 @@ impl PolicyEnforcer {
 fn call_of(policy: &Policy) -> Call {
     Call {
         agent: policy.agent().into(),
-        models: Arc::new([]),
+        models: Models::default(),
     }
 }
 

@@ -371,7 +371,6 @@ impl Exchange {
         for facts in several {
             self.note(facts, body);
         }
-        let governor = self.governor.clone();
         let class = self.endpoint.as_ref().map(|endpoint| endpoint.class);
         let deployment = self
             .endpoint
@@ -381,13 +380,13 @@ impl Exchange {
             .endpoint
             .as_ref()
             .is_some_and(|endpoint| endpoint.path.ends_with("/submit_tool_outputs"));
-        let asked = Asked {
-            deployment: deployment.as_deref(),
-            // Every line of a batch runs a model; a run that goes on had its model judged when it began.
-            needs_model: matches!(class, Some(Class::Model | Class::Indirect)) && !continues,
-            openings: &governor.openings,
-        };
         for facts in several {
+            let asked = Asked {
+                deployment: deployment.as_deref(),
+                // Every line of a batch runs a model; a run that goes on had its model judged when it began.
+                needs_model: matches!(class, Some(Class::Model | Class::Indirect)) && !continues,
+                openings: &self.governor.openings,
+            };
             if let Err(violation) = self.enforcer.judge_request(facts, &asked) {
                 self.decide_request(violation)?;
             }
@@ -438,12 +437,11 @@ impl Exchange {
         several: &[RequestFacts<'_>],
         deployment: Option<&str>,
     ) -> Result<Option<Asking>, PolicyViolation> {
-        let governor = self.governor.clone();
         let named = several
             .iter()
             .flat_map(|facts| facts.model.iter().chain(&facts.more_models));
         let models = deployment.into_iter().chain(named.map(|model| &**model));
-        let accounting = &governor.accounting;
+        let accounting = &self.governor.accounting;
         let estimate = if self.reserves() {
             let output = |facts: &RequestFacts<'_>| accounting.output_tokens(facts);
             let output = match self.generates_text() {

@@ -3,6 +3,7 @@
 //! INVARIANT: whoever waits has left its waker before it looks whether it was stopped, and whoever stops says so before it
 //! wakes. So no order of the two leaves a call asleep that was stopped.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +52,8 @@ impl fmt::Display for KillScope {
 /// A call that passes unread and is stopped under way fails like the others, but no decision is told of its end, as none is of
 /// any such call's.
 ///
-/// It costs each poll of a call one atomic load, each call one allocation, and each that has to wait another.
+/// It costs each poll of a call one atomic load, each call one allocation, and each that has to wait a lock that its thread
+/// shares with few others.
 ///
 /// ```
 /// # use bytes::Bytes;
@@ -97,18 +99,72 @@ struct Shared {
     stopped: AtomicUsize,
     /// With the reason for each.
     scopes: Mutex<HashMap<KillScope, String>>,
-    waiting: Mutex<Waiting>,
+    waiting: [Shard; SHARDS],
 }
 
-/// The calls that have something to wait for.
+/// The calls that have something to wait for are kept in so many places, so that threads needn't wait for each other.
+const SHARDS: usize = 16;
+
+/// On cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard(Mutex<Waiting>);
+
+/// Calls that wait, each at a place of its own.
 #[derive(Default)]
 struct Waiting {
-    next: u64,
-    calls: HashMap<u64, Arc<Waiter>>,
+    wakers: Vec<Option<Waker>>,
+    /// Places that are free.
+    free: Vec<usize>,
 }
 
-#[derive(Default)]
-struct Waiter(Mutex<Option<Waker>>);
+impl Waiting {
+    fn enter(&mut self, waker: Waker) -> usize {
+        let place = self.free.pop().unwrap_or(self.wakers.len());
+        match self.wakers.get_mut(place) {
+            Some(free) => *free = Some(waker),
+            None => self.wakers.push(Some(waker)),
+        }
+        place
+    }
+
+    /// Returns the waker that was there before: to drop it may run anything.
+    fn change(&mut self, place: usize, waker: Waker) -> Option<Waker> {
+        self.wakers.get_mut(place)?.replace(waker)
+    }
+
+    /// Returns the waker that was left there: to drop it may run anything.
+    fn leave(&mut self, place: usize) -> Option<Waker> {
+        let left = self.wakers.get_mut(place)?.take();
+        self.free.push(place);
+        if self.free.len() == self.wakers.len() {
+            // The memory of the busiest hour isn't kept.
+            self.wakers.truncate(0);
+            self.free.truncate(0);
+            self.wakers.shrink_to(KEPT_PLACES);
+            self.free.shrink_to(KEPT_PLACES);
+        }
+        left
+    }
+}
+
+/// Places for which there is room when nobody waits.
+const KEPT_PLACES: usize = 64;
+
+thread_local! {
+    /// Where this thread's calls wait.
+    static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+fn shard() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    let known = SHARD.try_with(Cell::get).ok().flatten();
+    known.unwrap_or_else(|| {
+        let shard = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let _ = SHARD.try_with(|known| known.set(Some(shard)));
+        shard
+    })
+}
 
 impl KillSwitch {
     /// A switch that stops nothing yet.
@@ -127,11 +183,10 @@ impl KillSwitch {
         scopes.insert(scope, reason);
         self.shared.stopped.store(scopes.len(), Ordering::Release);
         drop(scopes);
-        // Copied, since a waker may run anything.
-        let waiting: Vec<_> = lock(&self.shared.waiting).calls.values().cloned().collect();
-        for waiter in waiting {
-            let waker = lock(&waiter.0).clone();
-            if let Some(waker) = waker {
+        for shard in &self.shared.waiting {
+            // Copied, since a waker may run anything.
+            let waiting: Vec<_> = lock(&shard.0).wakers.iter().flatten().cloned().collect();
+            for waker in waiting {
                 waker.wake();
             }
         }
@@ -225,9 +280,9 @@ pub(crate) struct Leash {
 }
 
 struct Waits {
-    place: u64,
-    waiter: Arc<Waiter>,
-    /// As in the waiter; compared without its lock.
+    shard: usize,
+    place: usize,
+    /// As it was left there; compared without the lock.
     waker: Waker,
 }
 
@@ -265,19 +320,20 @@ impl Leash {
             Some(waits) if waits.waker.will_wake(waker) => {}
             Some(waits) => {
                 waits.waker.clone_from(waker);
-                *lock(&waits.waiter.0) = Some(waker.clone());
+                if let Some(shard) = self.switch.shared.waiting.get(waits.shard) {
+                    let before = lock(&shard.0).change(waits.place, waker.clone());
+                    drop(before);
+                }
             }
             None => {
-                let waiter = Arc::new(Waiter(Mutex::new(Some(waker.clone()))));
-                let mut waiting = lock(&self.switch.shared.waiting);
-                let place = waiting.next;
-                waiting.next = place.wrapping_add(1);
-                waiting.calls.insert(place, waiter.clone());
-                self.waits = Some(Waits {
-                    place,
-                    waiter,
-                    waker: waker.clone(),
-                });
+                let at = shard();
+                if let Some(shard) = self.switch.shared.waiting.get(at) {
+                    self.waits = Some(Waits {
+                        shard: at,
+                        place: lock(&shard.0).enter(waker.clone()),
+                        waker: waker.clone(),
+                    });
+                }
             }
         }
         self.pulled().map_or(Poll::Pending, Poll::Ready)
@@ -308,8 +364,11 @@ impl Leash {
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        if let Some(waits) = &self.waits {
-            lock(&self.switch.shared.waiting).calls.remove(&waits.place);
+        if let Some(waits) = &self.waits
+            && let Some(shard) = self.switch.shared.waiting.get(waits.shard)
+        {
+            let left = lock(&shard.0).leave(waits.place);
+            drop(left);
         }
     }
 }

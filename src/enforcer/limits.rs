@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{LimitUsage, Mode, PolicyEnforcer, Run, Runs};
 use crate::limits::{
-    Ask, Call, Counted, Exceeded, Lease, LimitStore, Refusal, StoreFuture, StoreRefusal, Ticket,
+    Ask, Call, Counted, Exceeded, Lease, LimitStore, Models, Refusal, StoreFuture, StoreRefusal,
+    Ticket,
 };
 use crate::policy::{Limit, LimitScope, LimitUnit};
 use crate::violation::{PolicyViolation, Rule, Seen};
@@ -156,12 +157,13 @@ impl PolicyEnforcer {
         if let Some(store) = &self.inner.store {
             return self.ask(store, &call, estimate);
         }
-        match self.inner.ledger.admit(now, &call, estimate) {
+        // A call that is refused isn't needed any more, unless it goes ahead.
+        let observed = (self.inner.mode != Mode::Block).then(|| call.clone());
+        match self.inner.ledger.admit(now, call, estimate) {
             Ok(ticket) => Admission::Told(Some(Held::Here(ticket)), Ok(())),
             Err(refusal) => {
-                let goes_ahead = self.inner.mode != Mode::Block;
                 let ticket =
-                    goes_ahead.then(|| self.inner.ledger.admit_anyway(now, &call, estimate));
+                    observed.map(|call| self.inner.ledger.admit_anyway(now, call, estimate));
                 let violation = self.limit_violation(refusal, Seen::Request);
                 Admission::Told(ticket.map(Held::Here), Err(violation))
             }
@@ -369,7 +371,7 @@ impl PolicyEnforcer {
         }
     }
 
-    pub(super) fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Arc<[usize]> {
+    pub(super) fn model_limits<'m>(&self, models: impl Iterator<Item = &'m str>) -> Models {
         let per_model = |limit: &&Limit| matches!(limit.scope(), LimitScope::PerModel(_));
         if !self
             .inner
@@ -378,7 +380,7 @@ impl PolicyEnforcer {
             .iter()
             .any(|limit| per_model(&limit))
         {
-            return self.inner.call.models.clone();
+            return Models::default();
         }
         let models: Vec<&str> = models.collect();
         let limits = self.inner.policy.limits().iter().enumerate();

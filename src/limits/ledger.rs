@@ -13,6 +13,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, sekuire_loom)))]
 use std::sync::{Mutex, MutexGuard};
@@ -63,7 +64,28 @@ pub(crate) struct Call {
     /// so whoever lets callers choose it should bound its length.
     pub(crate) agent: Arc<str>,
     /// The model entries that the call falls under; any order, repeats don't charge twice.
-    pub(crate) models: Arc<[usize]>,
+    pub(crate) models: Models,
+}
+
+/// Places of model entries. Where there are none, as mostly, calls have nothing to share: to count who shares something
+/// costs, where threads count at the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Models(Option<Arc<[usize]>>);
+
+impl Deref for Models {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl FromIterator<usize> for Models {
+    fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
+        let mut places = places.into_iter().peekable();
+        let any = places.peek().is_some();
+        Self(any.then(|| places.collect()))
+    }
 }
 
 /// An admitted call that hasn't been settled, and what is reserved for it.
@@ -295,12 +317,12 @@ impl Ledger {
     pub(crate) fn admit(
         &self,
         now: Duration,
-        call: &Call,
+        call: Call,
         estimate: u64,
     ) -> Result<Ticket, Refusal> {
-        let reserved = self.take_if_room(now, call, estimate)?;
+        let reserved = self.take_if_room(now, &call, estimate)?;
         Ok(Ticket {
-            call: call.clone(),
+            call,
             estimate,
             reserved,
         })
@@ -352,7 +374,7 @@ impl Ledger {
 
     /// Counts a call that goes ahead whatever the limits say, room or not: what is observed but not enforced
     /// must count as it would if it were.
-    pub(crate) fn admit_anyway(&self, now: Duration, call: &Call, estimate: u64) -> Ticket {
+    pub(crate) fn admit_anyway(&self, now: Duration, call: Call, estimate: u64) -> Ticket {
         let mut state = self.lock();
         let now = state.observe(now);
         let State {
@@ -363,13 +385,13 @@ impl Ledger {
         } = &mut *state;
         let mut fresh = Vec::new();
         let own = keys.find_or(&call.agent, &mut fresh, own_places);
-        self.governing(call, own, shared, |_, counter| {
+        self.governing(&call, own, shared, |_, counter| {
             counter.window.used(now);
         });
-        let reserved = self.take(call, own, shared, estimate);
-        keys.keep_if_busy(now, call, fresh);
+        let reserved = self.take(&call, own, shared, estimate);
+        keys.keep_if_busy(now, &call, fresh);
         Ticket {
-            call: call.clone(),
+            call,
             estimate,
             reserved,
         }
@@ -833,7 +855,7 @@ mod tests {
     fn call(agent: &str, models: &[usize]) -> Call {
         Call {
             agent: agent.into(),
-            models: models.into(),
+            models: models.iter().copied().collect(),
         }
     }
 
@@ -948,7 +970,7 @@ mod tests {
             tokens(Scope::PerModel(0), 0),
         ]);
         ledger.charge_request(at(0), &call("a", &[])).unwrap();
-        let refusal = ledger.admit(at(0), &call("a", &[0]), 0).unwrap_err();
+        let refusal = ledger.admit(at(0), call("a", &[0]), 0).unwrap_err();
         assert_eq!(refusal, Refusal::Exceeded(never(1)));
         assert_eq!(used(&ledger, at(0), "a"), [1, 0]);
     }
@@ -957,24 +979,24 @@ mod tests {
     fn the_call_that_crosses_the_budget_is_charged_and_told() {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
-        let first = ledger.admit(at(0), &call, 0).unwrap();
+        let first = ledger.admit(at(0), call.clone(), 0).unwrap();
         ledger.settle(at(1), first, 90).unwrap();
-        let second = ledger.admit(at(2), &call, 0).unwrap();
+        let second = ledger.admit(at(2), call.clone(), 0).unwrap();
         assert_eq!(ledger.settle(at(31), second, 30), Err(exceeded(0, 30)));
         assert_eq!(used(&ledger, at(31), "a"), [120]);
         // The next is refused before it leaves, until the first has left the window.
-        let refusal = ledger.admit(at(32), &call, 0).unwrap_err();
+        let refusal = ledger.admit(at(32), call.clone(), 0).unwrap_err();
         assert_eq!(refusal, Refusal::Exceeded(exceeded(0, 29)));
-        assert!(ledger.admit(at(61), &call, 0).is_ok());
+        assert!(ledger.admit(at(61), call.clone(), 0).is_ok());
     }
 
     #[test]
     fn using_up_a_budget_exactly_is_not_crossing_it() {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
-        let ticket = ledger.admit(at(0), &call, 0).unwrap();
+        let ticket = ledger.admit(at(0), call.clone(), 0).unwrap();
         ledger.settle(at(0), ticket, 100).unwrap();
-        let refusal = ledger.admit(at(0), &call, 0).unwrap_err();
+        let refusal = ledger.admit(at(0), call.clone(), 0).unwrap_err();
         assert_eq!(refusal, Refusal::Exceeded(exceeded(0, 60)));
     }
 
@@ -982,7 +1004,9 @@ mod tests {
     fn calls_in_flight_are_charged_though_the_budget_is_gone() {
         let ledger = Ledger::new(vec![tokens(Scope::Global, 100)]);
         let call = call("a", &[]);
-        let tickets: Vec<_> = (0..3).map(|_| ledger.admit(at(0), &call, 0)).collect();
+        let tickets: Vec<_> = (0..3)
+            .map(|_| ledger.admit(at(0), call.clone(), 0))
+            .collect();
         let settled: Vec<_> = tickets
             .into_iter()
             .map(|ticket| ledger.settle(at(1), ticket.unwrap(), 80))
@@ -998,7 +1022,10 @@ mod tests {
     fn a_call_without_usage_crosses_nothing() {
         let ledger = Ledger::new(vec![tokens(Scope::PerAgent, 100)]);
         let call = call("a", &[]);
-        let (one, two) = (ledger.admit(at(0), &call, 0), ledger.admit(at(0), &call, 0));
+        let (one, two) = (
+            ledger.admit(at(0), call.clone(), 0),
+            ledger.admit(at(0), call.clone(), 0),
+        );
         assert!(ledger.settle(at(0), one.unwrap(), 101).is_err());
         assert_eq!(ledger.settle(at(0), two.unwrap(), 0), Ok(()));
     }
@@ -1007,13 +1034,16 @@ mod tests {
     fn absurd_usage_is_charged_without_overflow() {
         let ledger = Ledger::new(vec![tokens(Scope::Global, u64::MAX)]);
         let call = call("a", &[]);
-        let (one, two) = (ledger.admit(at(0), &call, 0), ledger.admit(at(0), &call, 0));
+        let (one, two) = (
+            ledger.admit(at(0), call.clone(), 0),
+            ledger.admit(at(0), call.clone(), 0),
+        );
         assert_eq!(ledger.settle(at(0), one.unwrap(), u64::MAX), Ok(()));
         let crossed = ledger.settle(at(1), two.unwrap(), u64::MAX);
         assert_eq!(crossed, Err(exceeded(0, 60)));
         assert_eq!(used(&ledger, at(1), "a"), [u64::MAX]);
-        assert!(ledger.admit(at(60), &call, 0).is_err());
-        assert!(ledger.admit(at(61), &call, 0).is_ok());
+        assert!(ledger.admit(at(60), call.clone(), 0).is_err());
+        assert!(ledger.admit(at(61), call.clone(), 0).is_ok());
     }
 
     #[test]
@@ -1024,7 +1054,7 @@ mod tests {
             tokens(Scope::PerModel(1), 100),
             tokens(Scope::Global, 1_000),
         ]);
-        let ticket = ledger.admit(at(0), &call("a", &[1]), 0).unwrap();
+        let ticket = ledger.admit(at(0), call("a", &[1]), 0).unwrap();
         ledger.settle(at(0), ticket, 70).unwrap();
         assert_eq!(used(&ledger, at(0), "a"), [1, 0, 70, 70]);
         assert_eq!(used(&ledger, at(0), "b"), [0, 0, 70, 70]);
@@ -1080,7 +1110,7 @@ mod tests {
             limit(Scope::PerAgent, Unit::Tokens, HOUR, 10),
         ])
         .max_keys(1);
-        let ticket = ledger.admit(at(0), &call("a", &[]), 0).unwrap();
+        let ticket = ledger.admit(at(0), call("a", &[]), 0).unwrap();
         ledger.settle(at(0), ticket, 10).unwrap();
         let refusal = ledger.charge_request(at(3_599), &call("b", &[]));
         assert_eq!(refusal, Err(Refusal::KeysFull));
@@ -1103,10 +1133,10 @@ mod tests {
             requests(Scope::Global, 3),
         ])
         .max_keys(1);
-        let first = ledger.admit(at(0), &call("a", &[]), 0).unwrap();
-        let second = ledger.admit(at(0), &call("b", &[]), 0).unwrap();
-        let third = ledger.admit(at(0), &call("c", &[]), 0).unwrap();
-        assert!(ledger.admit(at(0), &call("d", &[]), 0).is_err());
+        let first = ledger.admit(at(0), call("a", &[]), 0).unwrap();
+        let second = ledger.admit(at(0), call("b", &[]), 0).unwrap();
+        let third = ledger.admit(at(0), call("c", &[]), 0).unwrap();
+        assert!(ledger.admit(at(0), call("d", &[]), 0).is_err());
         // What they spent is charged all the same, beyond the cap where it must be.
         ledger.settle(at(1), first, 0).unwrap();
         ledger.settle(at(1), second, 60).unwrap();
@@ -1134,7 +1164,7 @@ mod tests {
             tokens(Scope::Global, 1_000),
             requests(Scope::PerAgent, 10),
         ]);
-        let ticket = ledger.admit(at(10), &call("a", &[]), 0).unwrap();
+        let ticket = ledger.admit(at(10), call("a", &[]), 0).unwrap();
         ledger.settle(at(25), ticket, 400).unwrap();
         let expected = [
             Usage {
@@ -1165,7 +1195,7 @@ mod tests {
     #[test]
     fn a_policy_without_limits_admits_everything() {
         let ledger = Ledger::new(Vec::new());
-        let ticket = ledger.admit(at(0), &call("a", &[1]), 0).unwrap();
+        let ticket = ledger.admit(at(0), call("a", &[1]), 0).unwrap();
         ledger.settle(at(0), ticket, u64::MAX).unwrap();
         assert!(ledger.usage(at(0), &"a".into()).is_empty());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use loom::thread;
 
-use super::{Call, Ledger, LimitSpec, Refusal, Scope, Unit};
+use super::{Call, Ledger, LimitSpec, Models, Refusal, Scope, Unit};
 
 const NOW: Duration = Duration::from_secs(1);
 const MAX: u64 = 10;
@@ -30,7 +30,7 @@ fn ledger(requests: u64) -> Arc<Ledger> {
 fn call() -> Call {
     Call {
         agent: Arc::from("agent"),
-        models: Arc::from([]),
+        models: Models::default(),
     }
 }
 
@@ -48,7 +48,7 @@ fn what_is_used_and_reserved_never_exceeds_a_limit() {
         let spends = |tokens: u64| {
             let ledger = Arc::clone(&ledger);
             thread::spawn(move || {
-                let Ok(mut ticket) = ledger.admit(NOW, &call(), 6) else {
+                let Ok(mut ticket) = ledger.admit(NOW, call(), 6) else {
                     return 0;
                 };
                 let more = ledger.extend(NOW, &mut ticket, 1).is_ok();
@@ -76,7 +76,7 @@ fn of_two_calls_under_a_limit_of_one_exactly_one_is_admitted() {
         let ledger = ledger(1);
         let calls = || {
             let ledger = Arc::clone(&ledger);
-            thread::spawn(move || match ledger.admit(NOW, &call(), 1) {
+            thread::spawn(move || match ledger.admit(NOW, call(), 1) {
                 Ok(ticket) => {
                     assert!(ledger.settle(NOW, ticket, 1).is_ok());
                     1

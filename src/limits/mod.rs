@@ -25,7 +25,7 @@ mod window;
 
 pub(crate) use clock::date;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub(crate) use ledger::{Call, Exceeded, Ledger, LimitSpec, Refusal, Scope, Ticket, Unit};
+pub(crate) use ledger::{Call, Exceeded, Ledger, LimitSpec, Models, Refusal, Scope, Ticket, Unit};
 #[cfg(feature = "redis")]
 pub use redis::{OnFailure, RedisStatus, RedisStore, RedisStoreBuilder, RedisStoreError};
 pub use store::{Ask, Counted, Lease, LimitStore, MemoryStore, StoreFuture, StoreRefusal};

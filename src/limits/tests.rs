@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::ledger::Usage;
 use super::window::Window;
-use super::{Call, Clock, Exceeded, Ledger, LimitSpec, ManualClock};
+use super::{Call, Clock, Exceeded, Ledger, LimitSpec, ManualClock, Models};
 use super::{Refusal, Scope, Ticket, Unit};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
@@ -258,11 +258,11 @@ proptest! {
             step.apply(&clock);
             let now = clock.now();
             latest = latest.max(nanoseconds(now));
-            let call = Call { agent: AGENTS[agent].into(), models: models.into() };
+            let call = Call { agent: AGENTS[agent].into(), models: models.iter().copied().collect() };
             match operation {
                 Operation::Admit => {
                     let expected = oracles.room(latest, &call, tokens);
-                    let admitted = ledger.admit(now, &call, tokens);
+                    let admitted = ledger.admit(now, call.clone(), tokens);
                     prop_assert_eq!(admitted.as_ref().map(|_| ()).map_err(|e| *e), expected);
                     if let Ok(ticket) = admitted {
                         oracles.charge(latest, &call, Unit::Requests, 1);
@@ -336,10 +336,10 @@ fn a_thousand_concurrent_calls_fill_a_limit_of_a_hundred_exactly() {
                 for n in 0..100 {
                     let call = Call {
                         agent: AGENTS[(thread + n) % AGENTS.len()].into(),
-                        models: [].into(),
+                        models: Models::default(),
                     };
                     if ledger
-                        .admit(Duration::from_millis(n as u64), &call, 0)
+                        .admit(Duration::from_millis(n as u64), call.clone(), 0)
                         .is_ok()
                     {
                         admitted.fetch_add(1, Ordering::Relaxed);
@@ -368,10 +368,10 @@ fn settlements_from_many_threads_add_up() {
             scope.spawn(|| {
                 let call = Call {
                     agent: "a".into(),
-                    models: [].into(),
+                    models: Models::default(),
                 };
                 for _ in 0..100 {
-                    let ticket = ledger.admit(Duration::ZERO, &call, 900).unwrap();
+                    let ticket = ledger.admit(Duration::ZERO, call.clone(), 900).unwrap();
                     ledger.settle(Duration::ZERO, ticket, 7).unwrap();
                 }
             });
@@ -397,9 +397,9 @@ fn what_a_call_extends_under_a_raised_limit_is_given_back() {
         let old = tokens(100);
         let call = Call {
             agent: "a".into(),
-            models: [].into(),
+            models: Models::default(),
         };
-        let mut ticket = old.admit(Duration::ZERO, &call, estimate).unwrap();
+        let mut ticket = old.admit(Duration::ZERO, call.clone(), estimate).unwrap();
         let raised = LimitSpec {
             scope: Scope::Global,
             unit: Unit::Tokens,
@@ -436,10 +436,10 @@ fn a_thousand_concurrent_reservations_never_exceed_the_budget() {
             scope.spawn(move || {
                 let call = Call {
                     agent: "a".into(),
-                    models: [].into(),
+                    models: Models::default(),
                 };
                 for n in 0..100_usize {
-                    let Ok(mut ticket) = ledger.admit(Duration::ZERO, &call, 30) else {
+                    let Ok(mut ticket) = ledger.admit(Duration::ZERO, call.clone(), 30) else {
                         continue;
                     };
                     check(ledger);
