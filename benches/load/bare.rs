@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower::Service;
 
 use crate::BoxError;
 use crate::client::upstream_client;
@@ -24,14 +25,14 @@ pub(crate) async fn serve(upstream: Authority) -> Result<(), BoxError> {
             stream.set_nodelay(true)?;
             let (client, upstream) = (client.clone(), upstream.clone());
             let service = service_fn(move |mut request: Request<Incoming>| {
-                let (client, upstream) = (client.clone(), upstream.clone());
+                let (mut client, upstream) = (client.clone(), upstream.clone());
                 async move {
                     let mut parts = std::mem::take(request.uri_mut()).into_parts();
                     parts.scheme = Some(Scheme::HTTP);
                     parts.authority = Some(upstream);
                     *request.uri_mut() = Uri::from_parts(parts).unwrap();
                     request.headers_mut().remove(header::HOST);
-                    client.request(request).await
+                    client.call(request).await
                 }
             });
             Ok(http1::Builder::new()

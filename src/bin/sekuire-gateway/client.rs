@@ -1,20 +1,50 @@
 //! The HTTP client below the layer.
 
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
+use http::{Request, Uri};
 use http_body::Body;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy::{
-        Client,
+        Client, ResponseFuture,
         connect::{Connect, HttpConnector},
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use tower_sekuire::BoxError;
+
+/// A client that is cloned for each call without the many parts that hyper's has.
+#[derive(Debug)]
+pub(crate) struct UpstreamClient<C, B>(Arc<Client<C, B>>);
+
+impl<C, B> Clone for UpstreamClient<C, B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C, B> Service<Request<B>> for UpstreamClient<C, B>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Response = http::Response<hyper::body::Incoming>;
+    type Error = hyper_util::client::legacy::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.0.request(request)
+    }
+}
 
 /// A pooled client that follows no redirects and reads no proxy settings: both would send
 /// requests to hosts that the policy wasn't asked about.
@@ -22,7 +52,7 @@ use tower_sekuire::BoxError;
 /// HTTP/1.1 only. Answers stream for minutes, and over HTTP/2 all of them would share one
 /// connection, with its flow control and the server's limit on concurrent streams: one slow
 /// reader, or the hundred-and-first, would hold up everybody else.
-pub(crate) fn upstream_client<B>() -> Client<impl Connect + Clone + Send + Sync + 'static, B>
+pub(crate) fn upstream_client<B>() -> UpstreamClient<impl Connect + Clone + Send + Sync + 'static, B>
 where
     B: Body<Data = Bytes> + Send,
 {
@@ -47,12 +77,13 @@ where
                 .map_err(|elapsed| BoxError::from(format!("connecting: {elapsed}")))?
         })
     });
-    Client::builder(TokioExecutor::new())
+    let client = Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(POOL_MAX_IDLE)
-        .build(connector)
+        .build(connector);
+    UpstreamClient(Arc::new(client))
 }
 
 /// Long enough for a lost SYN to be sent again three times.

@@ -118,7 +118,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
 
     let live = LivePolicy::new(enforcer);
     let switch = KillSwitch::new();
-    let mut layer = layer(live.clone(), &args, &upstream).kill_switch(&switch);
+    let mut layer = layer(live.clone(), &args, &upstream);
     let audit_log = audit_log(&args)?;
     if let Some(log) = audit_log.clone() {
         layer = layer.on_decision(move |decision| log.record(decision));
@@ -142,7 +142,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
             known: agents.known(),
             takes_any: agents.takes_any(),
             live,
-            switch,
+            switch: switch.clone(),
             token: admin_token,
             metrics: Some(metrics),
         };
@@ -151,8 +151,10 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let door = Arc::new(Door::new(args.hosts, credential.is_some()));
     let agents = Arc::new(agents);
     let workers = Workers::start(move || {
-        // A client for each thread, since its connections are served where they were made; of all
-        // else there is one.
+        // A client for each thread, since its connections are served where they were made, and
+        // settings of the layer, so that threads don't count together which calls use them. What calls
+        // count there is one of.
+        let layer = layer.clone().kill_switch(&switch);
         let proxy = Arc::new(Proxy {
             service: layer.layer(upstream_client()),
             agents: Arc::clone(&agents),
