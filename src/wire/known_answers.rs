@@ -184,12 +184,14 @@ pub(super) fn forget() {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::shape::reference;
     use super::*;
 
-    /// What a document says to a thread that has read these before.
+    /// What a document says to a thread that has read these before; without any, to the slow reader.
     fn read_after(known: &[&[u8]], document: &[u8], api: Api) -> String {
         std::thread::scope(|threads| {
             let reader = threads.spawn(|| {
+                reference::want(known.is_empty());
                 for known in known {
                     read(known, api, |_| ());
                 }

@@ -175,11 +175,13 @@ mod tests {
     use super::super::fields;
     use super::super::json::Scratch;
     use super::super::request::read;
+    use super::super::shape::reference;
 
-    /// What a body says to a thread that has read these before.
+    /// What a body says to a thread that has read these before; without any, to the slow reader.
     fn read_after(known: &[String], body: &str) -> String {
         std::thread::scope(|threads| {
             let reader = threads.spawn(|| {
+                reference::want(known.is_empty());
                 for known in known {
                     let _ = read(known.as_bytes(), fields::CHAT, &mut Scratch::default());
                 }
