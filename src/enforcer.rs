@@ -680,6 +680,14 @@ impl PolicyEnforcer {
             for name in &facts.history {
                 self.judge_tool(&Tool::asked(name), Seen::Request)?;
             }
+            if facts.more_history {
+                let message = "the conversation names more tools than can be judged, which is refused here (`SekuireLayer::strict_history`, `--strict-history` of the gateway)";
+                return Err(PolicyViolation::new(
+                    Rule::RequestUnreadable,
+                    Seen::Request,
+                    message,
+                ));
+            }
         }
         if openings.strict_state && facts.server_state {
             let message = "the request goes on from state that the server keeps, which is refused here (`SekuireLayer::strict_state`, `--strict-state` of the gateway)";

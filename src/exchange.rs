@@ -354,9 +354,7 @@ impl Exchange {
 
     fn judge_body(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
         #[cfg(fuzzing)]
-        if self.governor.slow {
-            crate::wire::forget();
-        }
+        crate::wire::read_in_full(self.governor.slow);
         let asks = match self.read_request(body) {
             Ok(asks) => asks,
             Err(error) => {
@@ -725,9 +723,7 @@ impl Exchange {
 
     fn one_document(&mut self, document: &[u8]) -> Result<(), PolicyViolation> {
         #[cfg(fuzzing)]
-        if self.governor.slow {
-            crate::wire::forget();
-        }
+        crate::wire::read_in_full(self.governor.slow);
         let api = match self.format() {
             Format::Chat => Api::Chat,
             Format::Responses | Format::Any | Format::Media => Api::Other,

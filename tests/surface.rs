@@ -954,6 +954,30 @@ fn a_history_passes_unless_it_is_closed() {
 }
 
 #[test]
+fn a_closed_history_names_no_more_tools_than_can_be_judged() {
+    let policy = "agent: { toolsets: { allowed_tools: ['files:*'] } }";
+    let plain = Stand::yaml(policy);
+    let strict = Stand::yaml(policy).with(|layer| layer.strict_history(true));
+    let body = |last: &str| {
+        let names = (0..4_096).map(|number| format!("files:{number}"));
+        let calls = names.chain([last.to_owned()]).map(|name| {
+            json!({"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}}]})
+        });
+        json!({"model": "gpt-4o", "messages": calls.collect::<Vec<_>>()})
+    };
+    let chat = "/v1/chat/completions";
+    assert_eq!(rule(&strict, chat, &body("files:7")), None);
+    for last in ["evil", "files:4096"] {
+        assert_eq!(rule(&plain, chat, &body(last)), None);
+        assert_eq!(
+            rule(&strict, chat, &body(last)),
+            Some(Rule::RequestUnreadable),
+            "{last}"
+        );
+    }
+}
+
+#[test]
 fn an_mcp_server_is_bound_to_its_place() {
     let policy = "agent: { toolsets: { allowed_tools: ['mcp:docs'] } }";
     let stand = Stand::yaml(policy).with(|layer| layer.mcp_server("docs", "mcp.example.com"));

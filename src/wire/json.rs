@@ -84,8 +84,11 @@ pub(super) struct QuotedKey {
 }
 
 impl QuotedKey {
-    /// `None` of a key that can't be written without escapes.
+    /// `None` of a key that can't be written without escapes, or is longer than any documented one.
     pub(super) fn new(key: &str) -> Option<Self> {
+        if key.len() > LONGEST_KNOWN_KEY {
+            return None;
+        }
         let plain = strings::scan(format!("{key}\"").as_bytes());
         (plain.how == How::Plain && plain.end == key.len()).then(|| Self {
             quoted: format!("\"{key}\":").into(),
@@ -96,6 +99,9 @@ impl QuotedKey {
 
 /// Of an object with more keys none is a [`QuotedKey`] of which it is known that it is new.
 pub(super) const MAX_KNOWN_KEYS: usize = LINEAR_KEYS - 1;
+
+/// A longer key is no [`QuotedKey`], in bytes: these are kept for later documents.
+const LONGEST_KNOWN_KEY: usize = 64;
 
 /// The keys that an object has had so far: those in the scratch from `first` on.
 pub(super) struct Keys<'a> {

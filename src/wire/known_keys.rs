@@ -175,11 +175,14 @@ mod tests {
     use super::super::fields;
     use super::super::json::Scratch;
     use super::super::request::read;
+    use super::super::shape::reference;
+    use super::*;
 
-    /// What a body says to a thread that has read these before.
+    /// What a body says to a thread that has read these before; without any, to the slow reader.
     fn read_after(known: &[String], body: &str) -> String {
         std::thread::scope(|threads| {
             let reader = threads.spawn(|| {
+                reference::want(known.is_empty());
                 for known in known {
                     let _ = read(known.as_bytes(), fields::CHAT, &mut Scratch::default());
                 }
@@ -245,6 +248,24 @@ mod tests {
             let read = read_after(std::slice::from_ref(&known), body);
             assert!(read.contains(says), "{body}: {read}");
             assert_eq!(read, read_after(&[], body));
+        }
+    }
+
+    #[test]
+    fn keys_longer_than_documented_ones_are_not_kept() {
+        for (length, kept) in [(64, 1), (65, 0), (100_000, 0)] {
+            let body = format!(r#"{{"model":0,"{}":0}}"#, "k".repeat(length));
+            let mut scratch = Scratch::default();
+            let mut reader = Reader::new(body.as_bytes(), &mut scratch).unwrap();
+            let mut orders = Orders::new();
+            let read = orders.object(
+                &mut reader,
+                fields::CHAT,
+                |_, _| Ok(()),
+                |reader, ()| reader.skip(),
+            );
+            read.unwrap();
+            assert_eq!(orders.known.len(), kept, "{length}");
         }
     }
 

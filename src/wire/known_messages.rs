@@ -14,7 +14,7 @@ use std::cell::Cell;
 use super::error::Result;
 use super::json::{Kind, Reader};
 use super::request::RequestFacts;
-use super::shape::{Filling, Holes, Shape, Trials};
+use super::shape::{Filling, Holes, Patience, Shape, Trials};
 
 /// How many shapes a thread keeps: text of each role, with a part or two, and calls and their results.
 const SHAPES: usize = 12;
@@ -145,10 +145,11 @@ impl Messages {
         site: Site,
         facts: &mut RequestFacts<'a>,
     ) -> Option<usize> {
+        let mut patience = Patience::new();
         let mut take = |at: usize| {
             let known = self.known.get(at)?;
             let here = known.site == site && known.depth == depth;
-            here.then(|| known.take(rest, facts))?
+            here.then(|| known.take(rest, &mut patience, facts))?
         };
         let likely = self.known.get(self.last).map_or(0, |last| last.next);
         let (at, length) = match take(likely) {
@@ -165,12 +166,17 @@ impl Messages {
 
 impl Known {
     #[inline]
-    fn take<'a>(&self, rest: &'a [u8], facts: &mut RequestFacts<'a>) -> Option<usize> {
+    fn take<'a>(
+        &self,
+        rest: &'a [u8],
+        patience: &mut Patience,
+        facts: &mut RequestFacts<'a>,
+    ) -> Option<usize> {
         let (mut text, names) = (self.text, facts.history.len());
-        let length = self.shape.fill(rest, |filling, contents| {
+        let length = self.shape.fill(rest, patience, |filling, contents| {
             text = text.saturating_add(text_in(filling, contents)?);
             if filling == Filling::Name {
-                facts.note(Cow::Borrowed(std::str::from_utf8(contents).ok()?));
+                facts.note_perhaps(Cow::Borrowed(std::str::from_utf8(contents).ok()?));
             }
             Some(())
         });
@@ -178,6 +184,8 @@ impl Known {
             facts.history.truncate(names);
             return None;
         }
+        // Not before it is known that they are names: each is compared with all others.
+        facts.settle(names);
         facts.text = facts.text.saturating_add(text);
         facts.parts = facts.parts.saturating_add(self.parts);
         length
@@ -210,12 +218,14 @@ mod tests {
     use super::super::fields::{self, Fields};
     use super::super::json::Scratch;
     use super::super::request::read;
+    use super::super::shape::reference;
     use super::*;
 
-    /// What a body says to a thread that has read these before.
+    /// What a body says to a thread that has read these before; without any, to the slow reader.
     fn read_after(known: &[&str], body: &str, fields: Fields) -> String {
         std::thread::scope(|threads| {
             let reader = threads.spawn(|| {
+                reference::want(known.is_empty());
                 for known in known {
                     let _ = read(known.as_bytes(), fields, &mut Scratch::default());
                 }
@@ -305,6 +315,24 @@ mod tests {
             assert!(!chats.contains(secret), "{chats}");
             assert!(!items.contains(secret), "{items}");
         }
+    }
+
+    #[test]
+    fn names_count_once_and_only_in_the_shape_that_fits() {
+        let call = |name: &str, role: &str| {
+            format!(
+                r#"{{"tool_calls":[{{"function":{{"name":"{name}"}}}},{{"function":{{"name":""}}}}],"role":"{role}"}}"#
+            )
+        };
+        let body = |calls: &[(&str, &str)]| {
+            let calls: Vec<String> = calls.iter().map(|(name, role)| call(name, role)).collect();
+            chat(&calls.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let known = body(&[("a", "x"), ("a", "y"), ("a", "z")]);
+        let then = body(&[("b", "z"), ("c", "w"), ("b", "y"), ("a", "x"), ("c", "z")]);
+        let says = read_after(&[&known], &then, fields::CHAT);
+        assert!(says.contains(r#"history: ["b", "c", "a"]"#), "{says}");
+        assert_eq!(says, read_after(&[], &then, fields::CHAT));
     }
 
     #[test]

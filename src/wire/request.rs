@@ -39,6 +39,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) approvals: Vec<Option<Tool>>,
     /// Tools that the conversation so far names.
     pub(crate) history: Vec<Cow<'a, str>>,
+    /// It names more of them than are kept.
+    pub(crate) more_history: bool,
     /// The conversation goes on from state that the server keeps.
     pub(crate) server_state: bool,
     pub(crate) stream: bool,
@@ -106,12 +108,34 @@ impl<'a> RequestFacts<'a> {
     }
 
     pub(super) fn note(&mut self, name: Cow<'a, str>) {
-        let known =
-            name.is_empty() || self.history.len() >= MAX_TOOLS || self.history.contains(&name);
-        if !known {
-            make_room(&mut self.history);
-            self.history.push(name);
+        let known = self.history.len();
+        self.note_perhaps(name);
+        self.settle(known);
+    }
+
+    /// Notes a name that is yet to be [settled](Self::settle), or else taken away again.
+    pub(super) fn note_perhaps(&mut self, name: Cow<'a, str>) {
+        make_room(&mut self.history);
+        self.history.push(name);
+    }
+
+    /// Keeps of the names from this place on those that are new.
+    pub(super) fn settle(&mut self, from: usize) {
+        let mut end = from;
+        for at in from..self.history.len() {
+            let (known, names) = self.history.split_at(end);
+            let is_new = |name: &Cow<'_, str>| !name.is_empty() && !known.contains(name);
+            if self.more_history || !names.get(at - end).is_some_and(is_new) {
+                continue;
+            }
+            if end >= MAX_TOOLS {
+                self.more_history = true;
+                continue;
+            }
+            self.history.swap(end, at);
+            end += 1;
         }
+        self.history.truncate(end);
     }
 
     /// Whether another tool may be declared.

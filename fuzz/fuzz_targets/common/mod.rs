@@ -28,13 +28,14 @@ agent:
     SekuireLayer::new(Policy::from_yaml(policy).expect("the policy loads"))
 }
 
-/// As [`layer`], with tokens that are counted.
+/// As [`layer`], with tokens that are counted, and more of them than a few answers can report: what is refused for a limit
+/// says how long to wait, which is never the same twice.
 pub fn counting_layer() -> SekuireLayer {
     let policy = "
 agent:
   models: { allowed_models: [gpt-4o-mini, gpt-4o] }
   toolsets: { allowed_tools: [web_search, \"files:read\"] }
-rate_limits: { per_agent: { tokens_per_day: 1000000000000000 } }
+rate_limits: { per_agent: { tokens_per_day: 1000000000000000000 } }
 ";
     SekuireLayer::new(Policy::from_yaml(policy).expect("the policy loads"))
 }
