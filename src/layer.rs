@@ -186,7 +186,7 @@ impl SekuireLayer {
         self.with(|governor| governor.openings.mcp_hosts.push(bound))
     }
 
-    /// Refuses requests whose conversation names a tool that isn't allowed. Off by default: what was called before is
+    /// Refuses requests whose conversation names a tool that isn't allowed, or more than 4096 different ones. Off by default: what was called before is
     /// history, and what is called next is judged. Turn it on for keys that are also used outside the layer.
     #[must_use]
     pub fn strict_history(self, strict: bool) -> Self {

@@ -4,6 +4,8 @@
 //! the known order, byte for byte, the next one that does so too is the key that it was then. It is none of those before
 //! it, as it wasn't then, and it means what it meant. At the first key that doesn't come as expected, reading goes on as
 //! if all keys so far had been read one by one: which the object has had is noted either way.
+//!
+//! What is kept is the keys, of an object with few of them, none of them long.
 
 use std::cell::Cell;
 
