@@ -959,7 +959,7 @@ fn a_closed_history_names_no_more_tools_than_can_be_judged() {
     let plain = Stand::yaml(policy);
     let strict = Stand::yaml(policy).with(|layer| layer.strict_history(true));
     let body = |last: &str| {
-        let names = (0..4_096).map(|number| format!("files:{number}"));
+        let names = (0..512).map(|number| format!("files:{number}"));
         let calls = names.chain([last.to_owned()]).map(|name| {
             json!({"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}}]})
         });
@@ -967,7 +967,7 @@ fn a_closed_history_names_no_more_tools_than_can_be_judged() {
     };
     let chat = "/v1/chat/completions";
     assert_eq!(rule(&strict, chat, &body("files:7")), None);
-    for last in ["evil", "files:4096"] {
+    for last in ["evil", "files:512"] {
         assert_eq!(rule(&plain, chat, &body(last)), None);
         assert_eq!(
             rule(&strict, chat, &body(last)),

@@ -5,8 +5,8 @@
 //! to be of the shape, to its last byte. A name of a tool, an index of a choice or a type is looked at, and so never in a
 //! hole.
 //!
-//! What is kept is the answer without the contents of its holes: keys, names of tools, words such as `assistant`; no
-//! text, no argument and no id.
+//! What is kept is the answer without the contents of its holes: keys, those of arguments that are objects among them,
+//! names of tools, words such as `assistant`; no text and no id.
 
 use std::cell::Cell;
 

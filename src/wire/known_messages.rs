@@ -5,8 +5,8 @@
 //! goes on with the bytes of a known shape, its holes filled, has that object there and nothing else. What an object says
 //! depends on nothing around it but on how deep it may nest: the depth must be the same.
 //!
-//! What is kept is the object without the contents of its holes: keys, types and words such as `auto`; no text, no
-//! argument, no id and no name.
+//! What is kept is the object without the contents of its holes: keys, types and words such as `auto`, the keys of arguments
+//! that are objects among them; no text, no id and no name.
 
 use std::borrow::Cow;
 use std::cell::Cell;

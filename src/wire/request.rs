@@ -19,6 +19,9 @@ use super::tool::{Mcp, Mention, Tool};
 /// More tools than any agent has.
 const MAX_TOOLS: usize = 4_096;
 
+/// So many names and approvals are remembered of a conversation: each that comes is compared with those before it.
+const MAX_REMEMBERED: usize = 512;
+
 /// Room for the first few of a list is made at once: few agents have more tools.
 const SEVERAL: usize = 8;
 
@@ -128,7 +131,7 @@ impl<'a> RequestFacts<'a> {
             if self.more_history || !names.get(at - end).is_some_and(is_new) {
                 continue;
             }
-            if end >= MAX_TOOLS {
+            if end >= MAX_REMEMBERED {
                 self.more_history = true;
                 continue;
             }
@@ -821,7 +824,7 @@ fn items<'a, 's>(r: &mut Reader<'a, 's>, facts: &mut RequestFacts<'a>) -> Result
             "mcp_approval_request" | "mcp_call" => {
                 let tool = mcp(item.name.as_deref());
                 facts.note(Cow::Owned(tool.name.clone()));
-                if let (Some(id), true) = (item.id, requests.len() < MAX_TOOLS) {
+                if let (Some(id), true) = (item.id, requests.len() < MAX_REMEMBERED) {
                     requests.push((id, tool));
                 }
             }
