@@ -61,6 +61,8 @@ pub(crate) struct Exchange {
     /// The policy as it was when the request came: one for both directions.
     enforcer: PolicyEnforcer,
     started: Duration,
+    /// When the step began that is under way, where the clock was read then: nothing in it reads it again.
+    step: Option<Duration>,
     /// By this number what is told of it belongs together; 0 where nobody is told.
     number: u64,
     span: Span,
@@ -152,6 +154,7 @@ impl Exchange {
             governor,
             enforcer,
             started,
+            step: None,
             number,
             span,
             endpoint,
@@ -185,6 +188,10 @@ impl Exchange {
             whole: false,
             told: false,
         }
+    }
+
+    fn now(&self) -> Duration {
+        self.step.unwrap_or_else(|| self.enforcer.now())
     }
 
     pub(crate) const fn governor(&self) -> &Arc<Governor> {
@@ -346,7 +353,9 @@ impl Exchange {
     /// Judges a request by its body, and counts it unless a store is to be asked first.
     pub(crate) fn request(&mut self, body: &[u8]) -> Result<Judged, PolicyViolation> {
         let begun = Moment::now(&self.enforcer);
+        self.step = begun.time();
         let judged = self.judge_body(body);
+        self.step = None;
         let took = begun.since(&self.enforcer).plus(self.judging);
         self.enforcer.meters().inspected(Part::Request, took);
         judged
@@ -676,9 +685,11 @@ impl Exchange {
 
     /// Judges an answer that was collected whole.
     pub(crate) fn document(&mut self, kind: Answer, body: &[u8]) -> Result<(), PolicyViolation> {
-        let begun = Moment::now(&self.enforcer);
+        let begun = self.enforcer.now();
+        self.step = Some(begun);
         let judged = self.judge_document(kind, body);
-        let took = begun.since(&self.enforcer);
+        self.step = None;
+        let took = Moment::at(begun).since(&self.enforcer);
         self.enforcer.meters().inspected(Part::Answer, took);
         judged
     }
@@ -935,9 +946,11 @@ impl Exchange {
             return Ok(());
         };
         self.charged = tokens.unwrap_or_else(|| self.tokens(held.estimate()));
-        let enforcer = self.began_with.as_ref().unwrap_or(&self.enforcer);
         self.allowance = u64::MAX;
-        enforcer.settle(enforcer.now(), held, self.charged)
+        match &self.began_with {
+            Some(enforcer) => enforcer.settle(enforcer.now(), held, self.charged),
+            None => self.enforcer.settle(self.now(), held, self.charged),
+        }
     }
 
     /// What to charge, in tokens: the reported usage, or an upper estimate of prompt and output.
@@ -1019,7 +1032,7 @@ impl Exchange {
         if !is_heard && !meters::COUNTS {
             return;
         }
-        let duration = self.enforcer.now().saturating_sub(self.started);
+        let duration = self.now().saturating_sub(self.started);
         if meters::COUNTS {
             self.count(phase, verdict, end, duration);
         }

@@ -39,6 +39,10 @@ impl Moment {
         Self(())
     }
 
+    pub(crate) const fn time(self) -> Option<Duration> {
+        None
+    }
+
     pub(crate) const fn since(self, _enforcer: &PolicyEnforcer) -> Self {
         Self(())
     }

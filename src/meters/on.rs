@@ -289,6 +289,11 @@ impl Moment {
         Self(time)
     }
 
+    /// The time, where it was read.
+    pub(crate) const fn time(self) -> Option<Duration> {
+        Some(self.0)
+    }
+
     pub(crate) fn since(self, enforcer: &PolicyEnforcer) -> Self {
         Self(enforcer.now().saturating_sub(self.0))
     }
