@@ -736,7 +736,9 @@ const DOCUMENTS: &[Row<&str>] = &[
     (
         "three hyphens that are no mark",
         "models:\n  blocked_models:\n    - '---'\n    - ---a\n",
-        Means("models, blocked [\"---\", \"---a\"]\n"),
+        Means(
+            "models, blocked [\"---\", \"---a\"]\nwarning: 3:7: models.blocked_models[0]: `---` begins with `-`, as hardly any name does: write one `-` and a space before each entry\nwarning: 4:7: models.blocked_models[1]: `---a` begins with `-`, as hardly any name does: write one `-` and a space before each entry\n",
+        ),
     ),
     (
         "a start mark",
@@ -1830,7 +1832,9 @@ const TYPES: &[Row<&str>] = &[
     (
         "an entry over two lines",
         "models:\n  allowed_models:\n    - gpt-4o\n      gpt-5\n",
-        Means("models, allowed [\"gpt-4o gpt-5\"]\n"),
+        Means(
+            "models, allowed [\"gpt-4o gpt-5\"]\nwarning: 3:7: models.allowed_models[0]: `gpt-4o gpt-5` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
+        ),
     ),
     (
         "an entry as a literal block",
@@ -2222,7 +2226,7 @@ const TYPES: &[Row<&str>] = &[
         "two exclamation marks that are no tag",
         "# !!binary: [!!str a]\ndescription: beware !!binary\nmodels: {blocked_models: [a!!b, 'c !!d']}\n",
         Means(
-            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\n",
+            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\nwarning: 3:33: models.blocked_models[1]: `c !!d` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
         ),
     ),
 ];
@@ -2771,7 +2775,7 @@ const NAMES: &[Row<&str>] = &[
         "a question mark, a class and a group, which mean themselves",
         "models: {allowed_models: ['gpt-?', 'gpt-[45]', '{a,b}', '^a$', 'a|b', 'a\\b', '~a', '!a']}\n",
         Means(
-            "models, allowed [\"gpt-?\", \"gpt-[45]\", \"{a,b}\", \"^a$\", \"a|b\", \"a\\\\b\", \"~a\", \"!a\"]\n",
+            "models, allowed [\"gpt-?\", \"gpt-[45]\", \"{a,b}\", \"^a$\", \"a|b\", \"a\\\\b\", \"~a\", \"!a\"]\nwarning: 1:27: models.allowed_models[0]: `gpt-?` holds `?`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:36: models.allowed_models[1]: `gpt-[45]` holds `[`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:48: models.allowed_models[2]: `{a,b}` holds `,`, which no name has: write each name as an entry of its own\nwarning: 1:57: models.allowed_models[3]: `^a$` holds `^`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:64: models.allowed_models[4]: `a|b` holds `|`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:71: models.allowed_models[5]: `a\\b` holds `\\`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:84: models.allowed_models[7]: `!a` begins with `!`, which negates nothing here: write the name without it, in the list that is meant\n",
         ),
     ),
     (
@@ -2887,6 +2891,55 @@ const NAMES: &[Row<&str>] = &[
         "models: {blocked_models: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]}\n",
         Refused(
             "sekuire.yml:1:27: models.blocked_models[0]: is longer than 256 bytes: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`\n  help: write the name alone, or its beginning and `*`",
+        ),
+    ),
+    (
+        "several names in one entry",
+        "models: {allowed_models: ['gpt-4o,o3'], blocked_models: [\"a; b\"]}\ntoolsets:\n  blocked_tools:\n    - file_delete, env_set\n    - name: a b\n",
+        Means(
+            "models, allowed [\"gpt-4o,o3\"], blocked [\"a; b\"]\ntools, blocked [\"file_delete, env_set\", \"a b\"]\nwarning: 1:27: models.allowed_models[0]: `gpt-4o,o3` holds `,`, which no name has: write each name as an entry of its own\nwarning: 1:58: models.blocked_models[0]: `a; b` holds `;`, which no name has: write each name as an entry of its own\nwarning: 4:7: toolsets.blocked_tools[0]: `file_delete, env_set` holds `,`, which no name has: write each name as an entry of its own\nwarning: 5:7: toolsets.blocked_tools[1]: `a b` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
+        ),
+    ),
+    (
+        "quotes inside of quotes",
+        "toolsets: {allowed_tools: ['\"web\"', '‘a’']}\n",
+        Means(
+            "tools, allowed [\"\\\"web\\\"\", \"‘a’\"]\nwarning: 1:28: toolsets.allowed_tools[0]: `\"web\"` holds `\"`, which no name has: write the name without quotes of its own\nwarning: 1:37: toolsets.allowed_tools[1]: `‘a’` holds `‘`, which no name has: write the name without quotes of its own\n",
+        ),
+    ),
+    (
+        "a URL for a model",
+        "models: {allowed_models: ['https://api.openai.com/o3']}\n",
+        Means(
+            "models, allowed [\"https://api.openai.com/o3\"]\nwarning: 1:27: models.allowed_models[0]: `https://api.openai.com/o3` holds `//`, which no name has: write the name alone, not a URL\n",
+        ),
+    ),
+    (
+        "a regular expression for a beginning",
+        "models: {allowed_models: ['gpt-4.*', '.*']}\ntoolsets: {blocked_tools: ['.*delete.*', 'delete_.*']}\n",
+        Means(
+            "models, allowed [\"gpt-4.*\", \".*\"]\ntools, blocked [\".*delete.*\", \"delete_.*\"]\nwarning: 1:27: models.allowed_models[0]: `gpt-4.*` matches only names with a `.` there: `*` alone stands for any characters\nwarning: 1:38: models.allowed_models[1]: `.*` matches only names with a `.` there: `*` alone stands for any characters\nwarning: 2:28: toolsets.blocked_tools[0]: `.*delete.*` matches only names with a `.` there: `*` alone stands for any characters\nwarning: 2:42: toolsets.blocked_tools[1]: `delete_.*` matches only names with a `.` there: `*` alone stands for any characters\n",
+        ),
+    ),
+    (
+        "a hyphen too many",
+        "models:\n  allowed_models:\n    - -o3\n",
+        Means(
+            "models, allowed [\"-o3\"]\nwarning: 3:7: models.allowed_models[0]: `-o3` begins with `-`, as hardly any name does: write one `-` and a space before each entry\n",
+        ),
+    ),
+    (
+        "a comma in the model of a limit",
+        "rate_limits: {per_model: {'o3,gpt-4o': {requests_per_day: 1}}}\n",
+        Means(
+            "o3,gpt-4o: 1 request per day\nwarning: 1:27: rate_limits.per_model.\"o3,gpt-4o\": `o3,gpt-4o` holds `,`, which no name has: write each name as an entry of its own\n",
+        ),
+    ),
+    (
+        "names as others write them",
+        "models: {allowed_models: ['ft:gpt-4o:org::id', anthropic/claude-3.5, accounts/x/models/y, gpt-4o-2024-08-06, '@cf/meta/llama', 'claude@20240229', 'hf.co/a/b:Q4_K_M', '*mini']}\ntoolsets: {allowed_tools: ['mcp:x/*', 'mcp:x/y', space.name, 'space.*', 'a_B-9']}\n",
+        Means(
+            "models, allowed [\"ft:gpt-4o:org::id\", \"anthropic/claude-3.5\", \"accounts/x/models/y\", \"gpt-4o-2024-08-06\", \"@cf/meta/llama\", \"claude@20240229\", \"hf.co/a/b:Q4_K_M\", \"*mini\"]\ntools, allowed [\"mcp:x/*\", \"mcp:x/y\", \"space.name\", \"space.*\", \"a_B-9\"]\nwarning: 2:39: toolsets.allowed_tools[1]: `mcp:x/y` adds nothing: `mcp:x/*` matches it too\nwarning: 2:50: toolsets.allowed_tools[2]: `space.name` adds nothing: `space.*` matches it too\n",
         ),
     ),
 ];
@@ -3087,7 +3140,7 @@ const HOSTS: &[Row<&str>] = &[
         "white space inside",
         "permissions: {network: {allowed_domains: ['exa mple.com']}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `exa mple.com` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `exa mple.com` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own",
         ),
     ),
     (
@@ -3196,7 +3249,7 @@ const HOSTS: &[Row<&str>] = &[
         "a range of addresses",
         "permissions: {network: {allowed_domains: ['10.0.0.0/8']}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `10.0.0.0/8` has a path\n  help: write the host alone",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `10.0.0.0/8` is a range of addresses\n  help: address ranges are not supported: write each address, or the names of the hosts",
         ),
     ),
     (
@@ -3217,7 +3270,7 @@ const HOSTS: &[Row<&str>] = &[
         "a list of hosts in one entry",
         "permissions: {network: {allowed_domains: ['a.example, b.example']}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example, b.example` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example, b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own",
         ),
     ),
     (
@@ -3251,6 +3304,27 @@ const HOSTS: &[Row<&str>] = &[
         "permissions: {network: {blocked_domains: ['0x7f.1']}}\n",
         Refused(
             "sekuire.yml:1:43: permissions.network.blocked_domains[0]: `0x7f.1` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "two hosts in one entry",
+        "permissions: {network: {allowed_domains: ['a.example,b.example', 'a.example;b.example', 'a.example b.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example,b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own\nsekuire.yml:1:66: permissions.network.allowed_domains[1]: `a.example;b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own\nsekuire.yml:1:89: permissions.network.allowed_domains[2]: `a.example b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own",
+        ),
+    ),
+    (
+        "a variable, alternatives and quotes",
+        "permissions: {network: {allowed_domains: ['${HOST}', '{a,b}.example', '(a|b).example', '\"a.example\"']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `${HOST}` holds a character that no host has\n  help: write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded\nsekuire.yml:1:54: permissions.network.allowed_domains[1]: `{a,b}.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own\nsekuire.yml:1:71: permissions.network.allowed_domains[2]: `(a|b).example` holds a character that no host has\n  help: write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded\nsekuire.yml:1:88: permissions.network.allowed_domains[3]: `\"a.example\"` holds a character that no host has\n  help: write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded",
+        ),
+    ),
+    (
+        "ranges of addresses",
+        "permissions: {network: {blocked_domains: ['10.0.0.0/8', '[fd00::]/8', '10.0.0.0/']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.blocked_domains[0]: `10.0.0.0/8` is a range of addresses\n  help: address ranges are not supported: write each address, or the names of the hosts\nsekuire.yml:1:57: permissions.network.blocked_domains[1]: `[fd00::]/8` is a range of addresses\n  help: address ranges are not supported: write each address, or the names of the hosts\nsekuire.yml:1:71: permissions.network.blocked_domains[2]: `10.0.0.0/` has a path\n  help: write the host alone",
         ),
     ),
 ];

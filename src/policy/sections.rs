@@ -12,6 +12,7 @@ use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
 use super::filesystem::{FilesystemRules, PathPattern, extension_entry};
+use super::names::{Named, warn_of_spelling};
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader, Spot};
 use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
@@ -24,8 +25,8 @@ pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
     let mut lists = Lists::default();
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "allowed_models" => lists.allowed = Some(names(reader, &entry, Reader::entry)),
-            "blocked_models" => lists.blocked = names(reader, &entry, Reader::entry),
+            "allowed_models" => lists.allowed = Some(names(reader, &entry, model_name)),
+            "blocked_models" => lists.blocked = names(reader, &entry, model_name),
             "allowed_providers" => reader.ask(&entry),
             _ => reader.unknown(&entry, schema::MODELS),
         }
@@ -71,8 +72,20 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
     (rules, entries)
 }
 
+fn model_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let name = reader.entry(field)?;
+    warn_of_spelling(reader, field, name, Named::Model);
+    Some(name)
+}
+
 /// A tool's name, alone or in a mapping.
 fn tool_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let name = tool_entry(reader, field)?;
+    warn_of_spelling(reader, field, name, Named::Tool);
+    Some(name)
+}
+
+fn tool_entry<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     let Value::Map(entries) = &field.node.value else {
         return reader.entry(field);
     };
@@ -319,6 +332,7 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, 
             "per_model" => {
                 for model in reader.mapping(&entry).unwrap_or_default() {
                     if reader.spelling(&model, model.key_id, model.key) {
+                        warn_of_spelling(reader, &model, model.key, Named::Model);
                         let scope = LimitScope::PerModel(NamePattern::new(model.key));
                         limits_of(reader, &model, &scope, &mut limits);
                     }

@@ -74,9 +74,9 @@ async fn every_question_has_its_line() {
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let head = "Policy FILE, agent `Research Assistant`
 Enforced:
-  models: allowed gpt-4o-mini, gpt-4o; blocked gpt-3.5-turbo
-  tools: allowed web_search, files:read, calculator; blocked file_delete, env_set
-  network: TLS required; allowed api.openai.com, *.wikipedia.org; blocked *.malware.net
+  models: allowed `gpt-4o-mini`, `gpt-4o`; blocked `gpt-3.5-turbo`
+  tools: allowed `web_search`, `files:read`, `calculator`; blocked `file_delete`, `env_set`
+  network: TLS required; allowed `api.openai.com`, `*.wikipedia.org`; blocked `*.malware.net`
   limits: 10 requests per minute (per_agent)
 Not restricted:
   services
@@ -218,7 +218,7 @@ async fn what_was_translated_and_what_is_not_enforced_have_their_places_too() {
     let (_, out, _) = check(policy, &[]).await;
     let expected = "Policy FILE, agent `default`
 Enforced:
-  models: blocked gpt-4
+  models: blocked `gpt-4`
 Not restricted:
   tools
   network
@@ -417,7 +417,7 @@ async fn what_lies_beside_a_signed_policy_is_told_to_be_unsigned() {
         "Policy {policy}, agent `default`
 Signed by `k`: policy `p`, version 1, workspace `w`
 Enforced:
-  tools: allowed files:*
+  tools: allowed `files:*`
 Not restricted:
   models
   network
@@ -524,9 +524,9 @@ rate_limits:
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let expected = "Policy FILE, agent `default`
 Enforced:
-  models: allowed o3, gpt-4o*; blocked gpt-4o-audio*
-  network: TLS required; blocked *.example
-  services: allowed openai (chat), x*
+  models: allowed `o3`, `gpt-4o*`; blocked `gpt-4o-audio*`
+  network: TLS required; blocked `*.example`
+  services: allowed `openai` (`chat`), `x*`
   limits: 10 requests per minute (per_agent), 600 requests per hour (per_agent), 10000 requests per day (per_agent)
 Not restricted:
   tools

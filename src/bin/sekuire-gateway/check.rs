@@ -243,12 +243,13 @@ fn decided_service(rules: Option<&ApiRules>, service: &str) -> String {
 
 fn service_rules(rules: &ApiRules) -> String {
     if !rules.enabled() {
-        return "off".to_owned();
+        return "disabled, every service is refused".to_owned();
     }
     let services = rules.allowed().unwrap_or_default().iter();
     let services = services.map(|service| match service.endpoints() {
-        None => service.to_string(),
-        Some(endpoints) => format!("{service} ({})", joined(endpoints)),
+        None => format!("`{service}`"),
+        Some([]) => format!("`{service}` (no endpoint)"),
+        Some(endpoints) => format!("`{service}` ({})", joined(endpoints)),
     });
     let services: Vec<_> = services.collect();
     if services.is_empty() {
@@ -500,8 +501,10 @@ fn texts<T: Display>(entries: &[T]) -> Vec<String> {
     entries.iter().map(T::to_string).collect()
 }
 
+/// Each in backquotes, so that it can be seen where it ends.
 fn joined<T: Display>(entries: &[T]) -> String {
-    texts(entries).join(", ")
+    let entries: Vec<_> = entries.iter().map(|entry| format!("`{entry}`")).collect();
+    entries.join(", ")
 }
 
 #[cfg(test)]
@@ -533,7 +536,10 @@ mod tests {
     #[test]
     fn an_empty_allow_list_is_told_from_a_missing_one() {
         assert_eq!(lists::<&str>(Some(&[]), &[]), ["none allowed"]);
-        assert_eq!(lists(None, &["a", "b"]), ["blocked a, b"]);
-        assert_eq!(lists(Some(&["a"]), &["b"]), ["allowed a", "blocked b"]);
+        assert_eq!(lists(None, &["a", "b"]), ["blocked `a`, `b`"]);
+        assert_eq!(
+            lists(Some(&["a, b"]), &["b"]),
+            ["allowed `a, b`", "blocked `b`"]
+        );
     }
 }
