@@ -370,7 +370,7 @@ fn nothing_is_lost_or_guessed() {
         ),
         (
             "policy: {network: {deny_all_other: 'true'}}",
-            "line 1, column 20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "line 1, column 36: policy.network.deny_all_other: must be `true`, not the text `true`\n  help: remove the quotes",
         ),
         // The place is that of what was written.
         (

@@ -1038,21 +1038,21 @@ const SHAPES: &[Row<&str>] = &[
         "text and a mapping where lists are due",
         "models:\n  allowed_models: gpt-4o\n  blocked_models: {a: b}\n",
         Refused(
-            "sekuire.yml:2:19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`\nsekuire.yml:3:19: models.blocked_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+            "sekuire.yml:2:19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`\nsekuire.yml:3:19: models.blocked_models: must be a list, not a mapping\n  help: write a list of names: `- a`",
         ),
     ),
     (
         "a tool's name that is a mapping without quotes",
         "toolsets: {allowed_tools: [files: read]}\n",
         Refused(
-            "sekuire.yml:1:28: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"files: read\"`",
+            "sekuire.yml:1:28: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- files:read`",
         ),
     ),
     (
         "tools that are mappings of one key",
         "toolsets:\n  allowed_tools:\n    - files:\n    - a: 4\n    - a: {b: c}\n    - nme: a\n    -\n",
         Refused(
-            "sekuire.yml:3:7: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"files:\"`\nsekuire.yml:4:7: toolsets.allowed_tools[1]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:5:7: toolsets.allowed_tools[2].a: unknown key\n  help: known here: `name`, `description`\nsekuire.yml:5:7: toolsets.allowed_tools[2]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:6:7: toolsets.allowed_tools[3].nme: unknown key\n  help: did you mean `name`?\nsekuire.yml:6:7: toolsets.allowed_tools[3]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:7:6: toolsets.allowed_tools[4]: must be text, not null\n  help: write a text there, or remove the entry",
+            "sekuire.yml:3:7: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: write the name alone: `- files`\nsekuire.yml:4:7: toolsets.allowed_tools[1]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- a:4`\nsekuire.yml:5:7: toolsets.allowed_tools[2].a: unknown key\n  help: known here: `name`, `description`\nsekuire.yml:5:7: toolsets.allowed_tools[2]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:6:7: toolsets.allowed_tools[3].nme: unknown key\n  help: did you mean `name`?\nsekuire.yml:6:7: toolsets.allowed_tools[3]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:7:6: toolsets.allowed_tools[4]: must be text, not null\n  help: write a text there, or remove the entry",
         ),
     ),
     (
@@ -1129,7 +1129,7 @@ const SHAPES: &[Row<&str>] = &[
         "mappings where text is due",
         "agent: {name: {a: b, c: d}}\nmodels: {allowed_models: [{a: b, c: d}, {1: 2}, {a: 1}]}\n",
         Refused(
-            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:27: models.allowed_models[0]: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:41: models.allowed_models[1]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:2:49: models.allowed_models[2]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written",
+            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:27: models.allowed_models[0]: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:41: models.allowed_models[1]: must be text, not a mapping\n  help: write the name alone, without keys\nsekuire.yml:2:49: models.allowed_models[2]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- a:1`",
         ),
     ),
 ];
@@ -1492,7 +1492,7 @@ const KEYS: &[Row<&str>] = &[
         "a set",
         "models:\n  blocked_models:\n    ? a\n    ? b\n",
         Refused(
-            "sekuire.yml:3:5: models.blocked_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+            "sekuire.yml:3:5: models.blocked_models: must be a list, not a mapping\n  help: write a list of names: `- a`",
         ),
     ),
     (
@@ -1653,6 +1653,27 @@ const KEYS: &[Row<&str>] = &[
             "sekuire.yml:2:3: models: must be a mapping, not text\n  help: put a space after the colon of `blocked_models:`",
         ),
     ),
+    (
+        "lists in each other's sections",
+        "agent:\n  models: {allowed_tools: [a], allowed_domains: [a], requests_per_day: 1}\n  toolsets: {blocked_models: [a], allowed_services: [a]}\nrate_limits: {allowed_models: [a], global: {require_tls: true}}\npermissions: {require_tls: true, allowed_domains: [a], allowed_paths: [/a], requests_per_minute: 1, per_agent: {}}\nservice_name: openai\n",
+        Refused(
+            "sekuire.yml:2:12: agent.models.allowed_tools: unknown key\n  help: write it under `toolsets`\nsekuire.yml:2:32: agent.models.allowed_domains: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:2:54: agent.models.requests_per_day: unknown key\n  help: write it under `rate_limits.per_agent`\nsekuire.yml:3:14: agent.toolsets.blocked_models: unknown key\n  help: write it under `models`\nsekuire.yml:3:35: agent.toolsets.allowed_services: unknown key\n  help: write it under `permissions.api`\nsekuire.yml:4:15: rate_limits.allowed_models: unknown key\n  help: write it under `models`\nsekuire.yml:4:45: rate_limits.global.require_tls: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:5:15: permissions.require_tls: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:5:34: permissions.allowed_domains: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:5:56: permissions.allowed_paths: unknown key\n  help: write it under `permissions.filesystem`\nsekuire.yml:5:77: permissions.requests_per_minute: unknown key\n  help: write it under `rate_limits.per_agent`\nsekuire.yml:5:101: permissions.per_agent: unknown key\n  help: write it under `rate_limits`\nsekuire.yml:6:1: service_name: unknown key\n  help: write it under `permissions.api.allowed_services`",
+        ),
+    ),
+    (
+        "a rule for the model that is used",
+        "agent: {model: {allowed: [o3]}, llm: {model: [o3]}}\nllm: {model: {denied: [o3]}}\nidentity: {model: [o3]}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`\nsekuire.yml:1:39: agent.llm.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`\nsekuire.yml:2:7: llm.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`\nsekuire.yml:3:12: identity.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`",
+        ),
+    ),
+    (
+        "a model that is described",
+        "agent: {model: {provider: openai, name: o3}, models: {allowed_models: [o3]}}\n",
+        Means(
+            "models, allowed [\"o3\"]\nnot enforced: 1:9: agent.model: describes, restricts nothing\n",
+        ),
+    ),
 ];
 
 /// Values of another type.
@@ -1731,7 +1752,7 @@ const TYPES: &[Row<&str>] = &[
         "a list that is a mapping",
         "models: {allowed_models: {a: b}}\n",
         Refused(
-            "sekuire.yml:1:26: models.allowed_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not a mapping\n  help: write a list of names: `- a`",
         ),
     ),
     (
@@ -1802,14 +1823,14 @@ const TYPES: &[Row<&str>] = &[
         "an entry that is a mapping by a colon and a space",
         "models:\n  allowed_models:\n    - gpt: 4o\n",
         Refused(
-            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"gpt: 4o\"`",
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- gpt:4o`",
         ),
     ),
     (
         "an entry that ends in a colon",
         "models:\n  allowed_models:\n    - gpt:\n",
         Refused(
-            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"gpt:\"`",
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: write the name alone: `- gpt`",
         ),
     ),
     (
@@ -2229,6 +2250,41 @@ const TYPES: &[Row<&str>] = &[
             "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\nwarning: 3:33: models.blocked_models[1]: `c !!d` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
         ),
     ),
+    (
+        "a model by a key",
+        "models:\n  allowed_models:\n    - name: o3\n    - id: gpt-4o\n    - files: read\n    - gpt-3.5: true\n    - name: [o3]\n    - {id: o1, note: x}\n",
+        Refused(
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: write the name alone: `- o3`\nsekuire.yml:4:7: models.allowed_models[1]: must be text, not a mapping\n  help: write the name alone: `- gpt-4o`\nsekuire.yml:5:7: models.allowed_models[2]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- files:read`\nsekuire.yml:6:7: models.allowed_models[3]: must be text, not a mapping\n  help: write the name alone: `- gpt-3.5`\nsekuire.yml:7:7: models.allowed_models[4]: must be text, not a mapping\n  help: write the name alone, without keys\nsekuire.yml:8:7: models.allowed_models[5]: must be text, not a mapping\n  help: write the name alone: `- o1`",
+        ),
+    ),
+    (
+        "a tool by another key",
+        "toolsets:\n  blocked_tools:\n    - tool: rm\n    - id: ls\n    - files: read\n    - rm: true\n",
+        Refused(
+            "sekuire.yml:3:7: toolsets.blocked_tools[0]: must be text, not a mapping\n  help: write `- name: rm`\nsekuire.yml:4:7: toolsets.blocked_tools[1]: must be text, not a mapping\n  help: write `- name: ls`\nsekuire.yml:5:7: toolsets.blocked_tools[2]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- files:read`\nsekuire.yml:6:7: toolsets.blocked_tools[3]: must be text, not a mapping\n  help: write the name alone: `- rm`",
+        ),
+    ),
+    (
+        "a host by a key",
+        "permissions:\n  network:\n    allowed_domains:\n      - host: api.openai.com\n      - api.openai.com: 443\n",
+        Refused(
+            "sekuire.yml:4:9: permissions.network.allowed_domains[0]: must be text, not a mapping\n  help: write the host alone: `- api.openai.com`\nsekuire.yml:5:9: permissions.network.allowed_domains[1]: must be text, not a mapping\n  help: write the host alone: `- api.openai.com`",
+        ),
+    ),
+    (
+        "names as keys",
+        "models: {blocked_models: {gpt-3.5: true}, allowed_models: {name: o3}}\ntoolsets: {blocked_tools: {rm: true}, allowed_tools: {}}\npermissions: {network: {blocked_domains: {a.example: null}}}\n",
+        Refused(
+            "sekuire.yml:1:26: models.blocked_models: must be a list, not a mapping\n  help: write a list of names: `- gpt-3.5`\nsekuire.yml:1:59: models.allowed_models: must be a list, not a mapping\n  help: write a list of names: `- o3`\nsekuire.yml:2:27: toolsets.blocked_tools: must be a list, not a mapping\n  help: write a list of names: `- rm`\nsekuire.yml:2:54: toolsets.allowed_tools: must be a list, not a mapping\n  help: begin each entry with `- `\nsekuire.yml:3:42: permissions.network.blocked_domains: must be a list, not a mapping\n  help: write a list of hosts: `- a.example`",
+        ),
+    ),
+    (
+        "texts with a colon in them",
+        "agent: {name: {a: [b]}}\npermissions: {filesystem: {allowed_paths: [c: /x]}}\n",
+        Refused(
+            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:2:44: permissions.filesystem.allowed_paths[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"c: /x\"`",
+        ),
+    ),
 ];
 
 /// Anchors and aliases.
@@ -2514,7 +2570,7 @@ const NUMBERS: &[Row<&str>] = &[
         "a limit by the second",
         "rate_limits: {per_agent: {requests_per_second: 1}}\n",
         Refused(
-            "sekuire.yml:1:27: rate_limits.per_agent.requests_per_second: unknown key\n  help: known here: `requests_per_minute`, `requests_per_hour`, `requests_per_day`, `tokens_per_minute`, `tokens_per_hour`, `tokens_per_day`",
+            "sekuire.yml:1:27: rate_limits.per_agent.requests_per_second: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`",
         ),
     ),
     (
@@ -2550,6 +2606,13 @@ const NUMBERS: &[Row<&str>] = &[
         "rate_limits: {per_model: {a: 10}}\n",
         Refused(
             "sekuire.yml:1:30: rate_limits.per_model.a: must be a mapping, not the number `10`\n  help: write a limit as in `requests_per_minute: 10`, indented below it",
+        ),
+    ),
+    (
+        "a window that isn't there",
+        "rate_limits:\n  requests_per_month: 1\n  per_agent: {requests_per_week: 1, requests_per_seconds: 1, tokens_per_month: 2, tokens_per_year: 3, requests_per_minut: 4}\n",
+        Refused(
+            "sekuire.yml:2:3: rate_limits.requests_per_month: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:15: rate_limits.per_agent.requests_per_week: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:37: rate_limits.per_agent.requests_per_seconds: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:62: rate_limits.per_agent.tokens_per_month: unknown key\n  help: there is no such window; use `tokens_per_minute`, `tokens_per_hour` or `tokens_per_day`\nsekuire.yml:3:83: rate_limits.per_agent.tokens_per_year: unknown key\n  help: there is no such window; use `tokens_per_minute`, `tokens_per_hour` or `tokens_per_day`\nsekuire.yml:3:103: rate_limits.per_agent.requests_per_minut: unknown key\n  help: did you mean `requests_per_minute`?",
         ),
     ),
 ];
@@ -3568,7 +3631,7 @@ const DIALECTS: &[Row<&str>] = &[
         "a default that contradicts itself",
         "policy: {network: {deny_all_other: false}}\n",
         Refused(
-            "sekuire.yml:1:20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not `false`\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
         ),
     ),
     (
@@ -3694,6 +3757,27 @@ const DIALECTS: &[Row<&str>] = &[
         "a key that envelopes don't have",
         "content: {models: {}}\nsignatur: a\n",
         Refused("sekuire.yml:2:1: signatur: unknown key\n  help: did you mean `signature`?"),
+    ),
+    (
+        "everything else isn't refused",
+        "policy: {network: {allowed_domains: [a.example], deny_all_other: no}}\n",
+        Refused(
+            "sekuire.yml:1:66: policy.network.deny_all_other: must be `true`, not the text `no`\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
+        ),
+    ),
+    (
+        "everything else is refused by a text",
+        "policy: {network: {deny_all_other: 'true'}}\n",
+        Refused(
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not the text `true`\n  help: remove the quotes",
+        ),
+    ),
+    (
+        "everything else is refused by nothing",
+        "policy: {network: {deny_all_other: }}\n",
+        Refused(
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not null\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
+        ),
     ),
 ];
 
@@ -3892,14 +3976,14 @@ const FOREIGN: &[Row<&str>] = &[
         "`permissions.network.default_deny`",
         "permissions: {network: {default_deny: 1}}\n",
         Refused(
-            "sekuire.yml:1:25: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:25: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused",
         ),
     ),
     (
         "`permissions.network.deny_all_other`",
         "permissions: {network: {deny_all_other: 1}}\n",
         Refused(
-            "sekuire.yml:1:25: permissions.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:25: permissions.network.deny_all_other: belongs to another form of policy, not read here\n  help: write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused",
         ),
     ),
     (
@@ -4116,7 +4200,7 @@ const FOREIGN: &[Row<&str>] = &[
         "`policy.network.deny_all_other`",
         "policy: {network: {deny_all_other: 1}}\n",
         Refused(
-            "sekuire.yml:1:20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not the number `1`\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
         ),
     ),
     (
@@ -4193,7 +4277,7 @@ const FOREIGN: &[Row<&str>] = &[
         "a section of several keys",
         "permissions:\n  model: {allowed_models: [a], max_temperature: 1}\n  tools: {enforce_whitelist: true, blocked_patterns: [b], timeout_seconds: 3}\n  network: {allow: [a], block: [b], default_deny: true}\n  content: {blocked_input_patterns: [x]}\n",
         Refused(
-            "sekuire.yml:2:11: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`\nsekuire.yml:2:32: permissions.model.max_temperature: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:3:11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`\nsekuire.yml:3:36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`\nsekuire.yml:3:59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:4:13: permissions.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:25: permissions.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:37: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already\nsekuire.yml:5:13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
+            "sekuire.yml:2:11: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`\nsekuire.yml:2:32: permissions.model.max_temperature: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:3:11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`\nsekuire.yml:3:36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`\nsekuire.yml:3:59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:4:13: permissions.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:25: permissions.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:37: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused\nsekuire.yml:5:13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
         ),
     ),
     (

@@ -1,9 +1,9 @@
 //! What to write instead, of values that are of the wrong type and of text that a parser can't read.
 
-use super::document::{Format, Value};
+use super::document::{Format, Node, Value};
 use super::error::shown;
 use super::reader::Field;
-use super::{schema, sections};
+use super::schema::{self, is_limit};
 
 /// For a service that is named without its key.
 pub(super) const SERVICE: &str = "write `- service_name: openai` for each";
@@ -67,13 +67,93 @@ pub(super) fn on_text(field: &Field<'_>) -> String {
             "put it in quotes, as it is written"
         }
         Value::Map(entries) => match &**entries {
+            [(key, value)] if field.key.is_empty() => {
+                return alone(&field.place, key.text().unwrap_or_default(), &value.value);
+            }
             [(key, value)] => return quoted(key.text().unwrap_or_default(), &value.value),
-            _ => "write one text, without keys below it",
+            _ => match entries
+                .iter()
+                .find(|(key, _)| key.text().is_some_and(says_name))
+            {
+                Some((key, value)) if field.key.is_empty() => {
+                    return alone(&field.place, key.text().unwrap_or_default(), &value.value);
+                }
+                _ => "write one text, without keys below it",
+            },
         },
         Value::List(_) if field.key.is_empty() => "write each entry by itself, without brackets",
         Value::List(_) | Value::Text(_) => "write one text, not a list",
     };
     help.to_owned()
+}
+
+/// Of a mapping where a list has its entries, each a text.
+pub(super) fn alone(place: &str, key: &str, value: &Value) -> String {
+    let what = if place.ends_with("_domains[]") {
+        "host"
+    } else if ["_models[]", "_tools[]"]
+        .iter()
+        .any(|end| place.ends_with(end))
+    {
+        "name"
+    } else {
+        return quoted(key, value);
+    };
+    match value {
+        Value::Text(text) if says_name(key) && place.ends_with("_tools[]") => {
+            format!("write `- name: {}`", shown(text))
+        }
+        Value::Text(text) if says_name(key) => {
+            format!("write the {what} alone: `- {}`", shown(text))
+        }
+        Value::Text(text) if what == "name" && !key.is_empty() => {
+            let name = format!("{}:{}", shown(key), shown(text));
+            format!("write a name with a colon without a space after it: `- {name}`")
+        }
+        Value::Integer(number) if what == "name" && !key.is_empty() => {
+            let name = format!("{}:{number}", shown(key));
+            format!("write a name with a colon without a space after it: `- {name}`")
+        }
+        Value::Null | Value::Bool(_) | Value::Integer(_) if !key.is_empty() && !says_name(key) => {
+            format!("write the {what} alone: `- {}`", shown(key))
+        }
+        _ => format!("write the {what} alone, without keys"),
+    }
+}
+
+/// Of a mapping where a list of texts is due.
+pub(super) fn on_list_of_keys(field: &Field<'_>, entries: &[(Node, Node)]) -> String {
+    let what = if field.place.ends_with("_domains") {
+        "hosts"
+    } else if ["_models", "_tools"]
+        .iter()
+        .any(|end| field.place.ends_with(end))
+    {
+        "names"
+    } else {
+        return "begin each entry with `- `".to_owned();
+    };
+    let found = entries.iter().find_map(|(key, value)| {
+        let key = key.text().filter(|key| !key.is_empty())?;
+        match &value.value {
+            Value::Text(text) if says_name(key) => Some(text.as_str()),
+            Value::List(_) | Value::Map(_) => None,
+            _ if says_name(key) => None,
+            _ => Some(key),
+        }
+    });
+    match found {
+        Some(name) => format!("write a list of {what}: `- {}`", shown(name)),
+        None => "begin each entry with `- `".to_owned(),
+    }
+}
+
+/// Whether a key only says that a name follows.
+fn says_name(key: &str) -> bool {
+    matches!(
+        key,
+        "name" | "id" | "model" | "tool" | "host" | "domain" | "value" | "tool_name" | "model_name"
+    )
 }
 
 /// Of a text with a colon in it, which is a mapping unless it stands in quotes.
@@ -105,6 +185,18 @@ pub(super) fn on_key(key: &str, known: &[&str]) -> String {
     if key.starts_with(|char: char| char.is_whitespace() && char != ' ') {
         return "indent with plain spaces: the key begins with another kind of space".to_owned();
     }
+    if let Some(unit) = without_window(key)
+        && known
+            .iter()
+            .any(|key| matches!(*key, "requests_per_minute" | "per_agent"))
+    {
+        return format!(
+            "there is no such window; use `{unit}_per_minute`, `{unit}_per_hour` or `{unit}_per_day`"
+        );
+    }
+    if let Some(home) = schema::home(key).filter(|_| !known.contains(&key)) {
+        return format!("write it under `{home}`");
+    }
     match schema::nearest(key, known) {
         Some(key) => format!("did you mean `{key}`?"),
         None => {
@@ -112,6 +204,33 @@ pub(super) fn on_key(key: &str, known: &[&str]) -> String {
             format!("known here: {}", known.join(", "))
         }
     }
+}
+
+/// What is limited by a key such as `requests_per_month`.
+fn without_window(key: &str) -> Option<&str> {
+    let (unit, window) = key.split_once("_per_")?;
+    let window = window.strip_suffix('s').unwrap_or(window);
+    let other = matches!(
+        window,
+        "second" | "sec" | "week" | "month" | "quarter" | "year"
+    );
+    (other && matches!(unit, "requests" | "tokens")).then_some(unit)
+}
+
+/// Of a key that has one value only.
+pub(super) fn on_deny_all_other(field: &Field<'_>) -> (String, &'static str) {
+    let not = match &field.node.value {
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Text(text) => format!("the text `{}`", shown(text)),
+        _ => field.node.described().to_owned(),
+    };
+    let help = match field.node.text() {
+        Some("true") => "remove the quotes",
+        _ => {
+            "write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed"
+        }
+    };
+    (format!("must be `true`, not {not}"), help)
 }
 
 /// Where a parser gave up, `begun` being the line on which what it was about begins.
@@ -200,10 +319,6 @@ fn is_known(key: &str) -> bool {
 
 fn space_after(key: &str) -> String {
     format!("put a space after the colon of `{key}:`")
-}
-
-fn is_limit(key: &str) -> bool {
-    sections::LIMITS.iter().any(|(limit, ..)| *limit == key)
 }
 
 /// What the YAML parser says of a list or mapping without an entry where one is due.

@@ -43,7 +43,7 @@ const BLOCKED_DOMAINS: Foreign = Foreign::Key(
     "write `blocked_domains` under `permissions.network`, hosts without scheme or path",
 );
 const DENY_BY_DEFAULT: Foreign = Foreign::Key(
-    "remove it: `permissions.network.allowed_domains` refuses everything else already",
+    "write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused",
 );
 const REQUESTS_PER_MINUTE: Foreign =
     Foreign::Key("write `requests_per_minute` under `rate_limits.per_agent`");

@@ -272,7 +272,11 @@ impl Reader {
             Value::Text(_) | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
                 "write it as a list, as in `[one, two]`"
             }
-            Value::Map(_) => "begin each entry with `- `",
+            Value::Map(entries) => {
+                let message = format!("must be a list, not {}", field.node.described());
+                self.problem(field, message, &advice::on_list_of_keys(field, entries));
+                return None;
+            }
         };
         let message = format!("must be a list, not {}", field.node.described());
         self.problem(field, message, help);
@@ -402,6 +406,14 @@ impl Reader {
 
     /// A value of any shape, as long as nothing in it looks like a rule.
     fn free(&mut self, field: &Field<'_>) {
+        if is_rule_for_models(field) {
+            self.key_problem(
+                field,
+                "looks like a rule, but no rules are read here",
+                "write the rule under `agent.models`",
+            );
+            return;
+        }
         match &field.node.value {
             Value::Map(_) => {
                 for entry in self.mapping(field).unwrap_or_default() {
@@ -430,6 +442,11 @@ impl Reader {
 
     /// A key that has no place where it is, given what could be there.
     pub(super) fn unknown(&mut self, field: &Field<'_>, known: &[&str]) {
+        if field.place == "policy.network.deny_all_other" {
+            let (message, help) = advice::on_deny_all_other(field);
+            self.problem(field, message, help);
+            return;
+        }
         match dialect::foreign(&field.place) {
             Some(dialect::Foreign::Key(help)) => {
                 self.key_problem(
@@ -474,6 +491,21 @@ impl Reader {
             );
         }
     }
+}
+
+/// Whether the model that an agent is set up with is a list of models, or lists of them.
+fn is_rule_for_models(field: &Field<'_>) -> bool {
+    let is_model = matches!(
+        &*field.place,
+        "agent.model" | "agent.llm.model" | "llm.model" | "identity.model"
+    );
+    let lists = ["allowed", "blocked", "denied"];
+    is_model
+        && match &field.node.value {
+            Value::List(_) => true,
+            Value::Map(_) => lists.iter().any(|list| field.below(list).is_some()),
+            _ => false,
+        }
 }
 
 /// The most names compared with those that are known; more were hardly written by hand.

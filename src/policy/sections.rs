@@ -98,7 +98,8 @@ fn tool_entry<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
         && !key.starts_with("x-")
     {
         let message = format!("must be text, not {}", field.node.described());
-        reader.problem(field, message, &advice::quoted(key, &value.value));
+        let help = advice::alone(&field.place, key, &value.value);
+        reader.problem(field, message, &help);
         return None;
     }
     let mut name = None;
