@@ -2615,6 +2615,20 @@ const NUMBERS: &[Row<&str>] = &[
             "sekuire.yml:2:3: rate_limits.requests_per_month: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:15: rate_limits.per_agent.requests_per_week: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:37: rate_limits.per_agent.requests_per_seconds: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:62: rate_limits.per_agent.tokens_per_month: unknown key\n  help: there is no such window; use `tokens_per_minute`, `tokens_per_hour` or `tokens_per_day`\nsekuire.yml:3:83: rate_limits.per_agent.tokens_per_year: unknown key\n  help: there is no such window; use `tokens_per_minute`, `tokens_per_hour` or `tokens_per_day`\nsekuire.yml:3:103: rate_limits.per_agent.requests_per_minut: unknown key\n  help: did you mean `requests_per_minute`?",
         ),
     ),
+    (
+        "a longer window that is used up first",
+        "rate_limits:\n  per_agent: {requests_per_minute: 10, requests_per_hour: 5, tokens_per_minute: 100, tokens_per_day: 100}\n  global: {requests_per_day: 3}\n  per_model: {o3: {requests_per_minute: 3}, 'o*': {requests_per_day: 2}}\n",
+        Means(
+            "each agent: 10 requests per minute\neach agent: 5 requests per hour\neach agent: 100 tokens per minute\neach agent: 100 tokens per day\nall: 3 requests per day\no3: 3 requests per minute\no*: 2 requests per day\nwarning: 2:15: rate_limits.per_agent.requests_per_minute: never refuses anything: 5 requests per hour allow no more\nwarning: 2:40: rate_limits.per_agent.requests_per_hour: never refuses anything: 3 requests per day in all allow no more\nwarning: 2:62: rate_limits.per_agent.tokens_per_minute: refuses nothing, unless calls cost more than was reserved for them: 100 tokens per day allow no more\nwarning: 4:20: rate_limits.per_model.o3.requests_per_minute: never refuses anything: 3 requests per day in all allow no more\n",
+        ),
+    ),
+    (
+        "a longer window that allows more",
+        "rate_limits: {per_agent: {requests_per_minute: 10, requests_per_hour: 11}, global: {requests_per_day: 12}}\n",
+        Means(
+            "each agent: 10 requests per minute\neach agent: 11 requests per hour\nall: 12 requests per day\n",
+        ),
+    ),
 ];
 
 /// Empty, missing, and contradictory lists.
@@ -3581,6 +3595,20 @@ const PATHS: &[Row<&str>] = &[
         "permissions: {api: {allowed_services: [{service_name: a, endpoints: [x]}, {service_name: a}]}}\n",
         Means(
             "services, allowed [\"a\", \"a\"]\nendpoints of a: [\"x\"]\nwarning: 1:40: permissions.api.allowed_services[0]: the `endpoints` of `a` restrict nothing: it is also listed without\n",
+        ),
+    ),
+    (
+        "a host that is allowed, and its service isn't",
+        "permissions:\n  network: {allowed_domains: [api.anthropic.com, api.openai.com, a.example, '*.stripe.com']}\n  api: {allowed_services: [{service_name: openai}]}\n",
+        Means(
+            "hosts, allowed [\"api.anthropic.com\", \"api.openai.com\", \"a.example\", \"*.stripe.com\"]\nservices, allowed [\"openai\"]\nwarning: 2:31: permissions.network.allowed_domains[0]: `api.anthropic.com` is allowed, but its service `anthropic` is not in `allowed_services`: it is refused\n",
+        ),
+    ),
+    (
+        "a host that is allowed, and no service is",
+        "permissions:\n  api: {enabled: false}\n  network: {allowed_domains: [api.openai.com]}\n",
+        Means(
+            "hosts, allowed [\"api.openai.com\"]\nservices, off\nwarning: 3:31: permissions.network.allowed_domains[0]: `api.openai.com` is allowed, but `permissions.api` is off: it is refused\n",
         ),
     ),
 ];

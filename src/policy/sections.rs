@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::advice;
 use super::agents::{ToolEntries, ToolRules};
-use super::api::{ApiRules, ApiService, endpoint_covers, family_of};
+use super::api::{ApiMatch, ApiRules, ApiService, endpoint_covers, family_of};
 use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
@@ -17,7 +17,7 @@ use super::pattern::NamePattern;
 use super::reader::{Field, Reader, Spot};
 use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
 use super::schema;
-use crate::services;
+use crate::services::{self, Services};
 use crate::wire::endpoint::families;
 
 /// `models`.
@@ -153,18 +153,45 @@ impl Permissions {
 /// `permissions`.
 pub(super) fn permissions(reader: &mut Reader, field: &Field<'_>) -> Permissions {
     let mut rules = Permissions::default();
+    let mut hosts = Vec::new();
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "network" => rules.network = Some(network(reader, &entry)),
+            "network" => rules.network = Some(network(reader, &entry, &mut hosts)),
             "filesystem" => rules.filesystem = Some(filesystem(reader, &entry)),
             "api" => rules.api = Some(api(reader, &entry)),
             _ => reader.unknown(&entry, schema::PERMISSIONS),
         }
     }
+    if let Some(api) = rules.api.as_ref().filter(|api| api.is_restricted()) {
+        warn_of_refused_hosts(reader, api, &hosts);
+    }
     rules
 }
 
-fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
+/// Remarks on hosts that are allowed, and whose service is not. What is no known service may be named to the layer.
+fn warn_of_refused_hosts(reader: &mut Reader, api: &ApiRules, hosts: &[(Spot, DomainPattern)]) {
+    let known = Services::default();
+    let hosts = hosts.iter().take(MAX_HOSTS);
+    for (spot, host) in hosts.filter(|(_, host)| !host.as_str().contains('*')) {
+        let Some(service) = known.of(host.as_str()) else {
+            continue;
+        };
+        let why = match api.check(service) {
+            ApiMatch::Disabled => "`permissions.api` is off".to_owned(),
+            ApiMatch::NotListed => format!("its service `{service}` is not in `allowed_services`"),
+            _ => continue,
+        };
+        let message = format!("`{host}` is allowed, but {why}: it is refused");
+        reader.warn_at(spot, message);
+    }
+}
+
+/// Also gives the allow list with its places.
+fn network(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    hosts: &mut Vec<(Spot, DomainPattern)>,
+) -> NetworkRules {
     let mut lists = Lists::default();
     let (mut enabled, mut require_tls) = (true, false);
     for entry in reader.mapping(field).unwrap_or_default() {
@@ -182,6 +209,7 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
         reader.warn(field, message);
     }
     lists.warn(reader, field, "host", &Covers::of(DomainPattern::covers));
+    *hosts = lists.allowed.clone().unwrap_or_default();
     NetworkRules {
         enabled,
         require_tls,
@@ -348,8 +376,10 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, 
     }
     if limits.len().saturating_mul(limits.len()) <= MAX_COMPARED {
         for (spot, limit) in &limits {
-            let mut others = limits.iter().map(|(_, other)| other);
-            if let Some(other) = others.find(|other| never_reached(limit, other)) {
+            let others = || limits.iter().map(|(_, other)| other);
+            if let Some(other) = others().find(|other| never_reached(limit, other)) {
+                reader.warn_at(spot, never_refuses(limit, other));
+            } else if let Some(other) = others().find(|other| never_filled(limit, other)) {
                 reader.warn_at(spot, never_refuses(limit, other));
             }
         }
@@ -405,21 +435,33 @@ fn limits_of(
 /// Whether what another limit lets through in this one's window is no more than this one allows: it counts at least
 /// the same calls, in a window that is no longer.
 fn never_reached(limit: &Limit, other: &Limit) -> bool {
-    let wider = match (&other.scope, &limit.scope) {
-        (LimitScope::Global, LimitScope::PerAgent | LimitScope::PerModel(_)) => true,
-        (LimitScope::PerModel(other), LimitScope::PerModel(model)) => {
-            other != model && other.covers(model)
-        }
-        _ => false,
-    };
     let sooner = match limit.window.cmp(&other.window) {
-        Ordering::Greater => wider || limit.scope == other.scope,
-        Ordering::Equal => wider,
+        Ordering::Greater => counts_the_same(other, limit),
+        Ordering::Equal => limit.scope != other.scope && counts_the_same(other, limit),
         Ordering::Less => false,
     };
     let times = limit.window.as_secs().checked_div(other.window.as_secs());
     let most = times.map(|times| times.saturating_mul(other.max));
     limit.unit == other.unit && sooner && most.is_some_and(|most| most <= limit.max)
+}
+
+/// Whether whatever a limit counts, another one counts too.
+fn counts_the_same(other: &Limit, limit: &Limit) -> bool {
+    match (&other.scope, &limit.scope) {
+        (LimitScope::Global, LimitScope::PerAgent | LimitScope::PerModel(_)) => true,
+        (LimitScope::PerModel(other), LimitScope::PerModel(model)) => other.covers(model),
+        (other, limit) => other == limit,
+    }
+}
+
+/// Whether another limit of a longer window, which counts at least the same calls, is used up no later than this one:
+/// so many calls are never within this one's window.
+fn never_filled(limit: &Limit, other: &Limit) -> bool {
+    limit.unit == other.unit
+        && limit.window < other.window
+        && counts_the_same(other, limit)
+        && other.max <= limit.max
+        && other.max > 0
 }
 
 fn never_refuses(limit: &Limit, other: &Limit) -> String {
@@ -648,3 +690,6 @@ const MAX_COMPARED: usize = 100_000;
 
 /// The same, of the bytes that are gone through.
 const MAX_COMPARED_BYTES: usize = 3_000_000;
+
+/// The most hosts that are looked up among those of services.
+const MAX_HOSTS: usize = 1_000;

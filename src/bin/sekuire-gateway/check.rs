@@ -5,10 +5,10 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 use serde_json::{Value, json};
 use tower_sekuire::{
     ApiMatch, ApiRules, Limit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules,
-    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
+    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule, SekuireLayer,
 };
 
-use crate::cli::CheckArgs;
+use crate::cli::{CheckArgs, ServiceHost};
 
 /// Answers every question. Exit code 0 when all are allowed, 1 when one is not, 2 when the policy
 /// can't be loaded.
@@ -126,11 +126,26 @@ fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
             verdict,
         }
     });
-    let domains = args.domains.iter().map(|question| Answer {
-        kind: "domain",
-        subject: question.asked.clone(),
-        verdict: enforcer.enforce_network(&question.domain, question.protocol),
-        decided_by: Some(decided_domain(policy.network(), question)),
+    let mut layer = SekuireLayer::new(policy.clone());
+    for ServiceHost { service, host } in &args.service_hosts {
+        layer = layer.service_hosts(service, [host]);
+    }
+    let domains = args.domains.iter().map(|question| {
+        let service = layer.service_of(&question.domain);
+        let network = enforcer.enforce_network(&question.domain, question.protocol);
+        let by_network = network.is_err();
+        let verdict = network.and_then(|()| enforcer.enforce_service_of(&question.domain, service));
+        let decided_by = if verdict.is_err() && !by_network {
+            decided_host(policy.api(), service)
+        } else {
+            decided_domain(policy.network(), question)
+        };
+        Answer {
+            kind: "domain",
+            subject: question.asked.clone(),
+            verdict,
+            decided_by: Some(decided_by),
+        }
     });
     let services = args.services.iter().map(|service| Answer {
         kind: "service",
@@ -224,6 +239,19 @@ fn decided_domain(rules: Option<&NetworkRules>, question: &DomainQuestion) -> St
         }
         (NetworkMatch::NotListed, _) => "`allowed_domains`, of which no entry matches".to_owned(),
         _ => "how the host is spelled".to_owned(),
+    }
+}
+
+/// Of a host that the rules on services refuse.
+fn decided_host(rules: Option<&ApiRules>, service: Option<&str>) -> String {
+    if rules.is_some_and(|rules| !rules.enabled()) {
+        return "`enabled: false` in `permissions.api`".to_owned();
+    }
+    match service {
+        Some(service) => {
+            format!("`allowed_services`, of which no entry matches the host's service `{service}`")
+        }
+        None => "`allowed_services`: the host is no known service".to_owned(),
     }
 }
 
