@@ -295,7 +295,7 @@ fn nothing_is_lost_or_guessed() {
         // What a key of another form stands beside, and can't be moved to.
         (
             "models: 5\nagent: {models: {denied_models: [a]}}",
-            "line 1, column 9: models: must be a mapping, not the number `5`\n  help: write its keys below it, indented\nline 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them",
+            "line 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them\nline 1, column 9: models: must be a mapping, not the number `5`\n  help: write its keys below it, indented",
         ),
         (
             "agent: {toolsets: [], allowed_tools: [a]}",

@@ -1525,7 +1525,7 @@ const KEYS: &[Row<&str>] = &[
         "a key of a tool that was misspelt",
         "tools: {allowed_tools: [{nmae: a}]}\n",
         Refused(
-            "sekuire.yml:1:26: tools.allowed_tools[0].nmae: unknown key\n  help: did you mean `name`?\nsekuire.yml:1:25: tools.allowed_tools[0]: has no `name`\n  help: write the tool's name, as in `- name: web_search`",
+            "sekuire.yml:1:25: tools.allowed_tools[0]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:1:26: tools.allowed_tools[0].nmae: unknown key\n  help: did you mean `name`?",
         ),
     ),
     (
@@ -2821,7 +2821,7 @@ const LISTS: &[Row<&str>] = &[
         "a rule of another agent that is wrong",
         "agents: {a: {models: {}}, b: {modles: {}}}\n",
         Refused(
-            "sekuire.yml:1:31: agents.b.modles: unknown key\n  help: did you mean `models`?\nsekuire.yml:1:1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+            "sekuire.yml:1:1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)\nsekuire.yml:1:31: agents.b.modles: unknown key\n  help: did you mean `models`?",
         ),
     ),
 ];
@@ -3017,6 +3017,20 @@ const NAMES: &[Row<&str>] = &[
         "models: {allowed_models: ['ft:gpt-4o:org::id', anthropic/claude-3.5, accounts/x/models/y, gpt-4o-2024-08-06, '@cf/meta/llama', 'claude@20240229', 'hf.co/a/b:Q4_K_M', '*mini']}\ntoolsets: {allowed_tools: ['mcp:x/*', 'mcp:x/y', space.name, 'space.*', 'a_B-9']}\n",
         Means(
             "models, allowed [\"ft:gpt-4o:org::id\", \"anthropic/claude-3.5\", \"accounts/x/models/y\", \"gpt-4o-2024-08-06\", \"@cf/meta/llama\", \"claude@20240229\", \"hf.co/a/b:Q4_K_M\", \"*mini\"]\ntools, allowed [\"mcp:x/*\", \"mcp:x/y\", \"space.name\", \"space.*\", \"a_B-9\"]\nwarning: 2:39: toolsets.allowed_tools[1]: `mcp:x/y` adds nothing: `mcp:x/*` matches it too\nwarning: 2:50: toolsets.allowed_tools[2]: `space.name` adds nothing: `space.*` matches it too\n",
+        ),
+    ),
+    (
+        "tools that are blocked by another name",
+        "toolsets:\n  allowed_tools: [web_search, 'mcp:x/y', 'mcp:z', shell, code_interpreter, own]\n  blocked_tools: [web_search_preview, 'mcp:x', code_interpreter, 'shel*']\n",
+        Means(
+            "tools, allowed [\"web_search\", \"mcp:x/y\", \"mcp:z\", \"shell\", \"code_interpreter\", \"own\"], blocked [\"web_search_preview\", \"mcp:x\", \"code_interpreter\", \"shel*\"]\nwarning: 2:19: toolsets.allowed_tools[0]: `web_search` is allowed, but `web_search_preview`, which means it too, is blocked: it is blocked\nwarning: 2:31: toolsets.allowed_tools[1]: `mcp:x/y` is allowed, but `mcp:x`, which means it too, is blocked: it is blocked\nwarning: 2:51: toolsets.allowed_tools[3]: `shell` is allowed, but `shel*` is blocked: it is blocked\nwarning: 2:58: toolsets.allowed_tools[4]: `code_interpreter` is both allowed and blocked: it is blocked\n",
+        ),
+    ),
+    (
+        "a server of which every one is blocked",
+        "toolsets: {allowed_tools: ['mcp:x/y'], blocked_tools: [mcp]}\n",
+        Means(
+            "tools, allowed [\"mcp:x/y\"], blocked [\"mcp\"]\nwarning: 1:28: toolsets.allowed_tools[0]: `mcp:x/y` is allowed, but `mcp`, which means it too, is blocked: it is blocked\n",
         ),
     ),
 ];
@@ -3611,6 +3625,20 @@ const PATHS: &[Row<&str>] = &[
             "hosts, allowed [\"api.openai.com\"]\nservices, off\nwarning: 3:31: permissions.network.allowed_domains[0]: `api.openai.com` is allowed, but `permissions.api` is off: it is refused\n",
         ),
     ),
+    (
+        "services that are named as hosts",
+        "permissions:\n  api:\n    allowed_services:\n      - service_name: api.openai.com\n      - service_name: https://api.anthropic.com/v1\n      - service_name: https://a.example\n      - service_name: a.example\n      - service_name: '*.example'\n",
+        Means(
+            "services, allowed [\"api.openai.com\", \"https://api.anthropic.com/v1\", \"https://a.example\", \"a.example\", \"*.example\"]\nwarning: 4:9: permissions.api.allowed_services[0].service_name: `api.openai.com` is no service's name: write `openai`, which this host is of\nwarning: 5:9: permissions.api.allowed_services[1].service_name: `https://api.anthropic.com/v1` is no service's name: write `anthropic`, which this host is of\nwarning: 6:9: permissions.api.allowed_services[2]: `https://a.example` adds nothing: `*.example` allows it too\nwarning: 6:9: permissions.api.allowed_services[2].service_name: `https://a.example` is no service's name: write one, and say by `--service-host` which hosts it has\nwarning: 7:9: permissions.api.allowed_services[3]: `a.example` adds nothing: `*.example` allows it too\nwarning: 7:9: permissions.api.allowed_services[3].service_name: `a.example` is no service's name: write one, and say by `--service-host` which hosts it has\n",
+        ),
+    ),
+    (
+        "endpoints that are no paths",
+        "permissions: {api: {allowed_services: [{service_name: openai, endpoints: [POST /chat/completions, 'https://api.openai.com/v1/chat', 'chat, models', /v1, /v1/chat/completions]}]}}\n",
+        Means(
+            "services, allowed [\"openai\"]\nendpoints of openai: [\"POST /chat/completions\", \"https://api.openai.com/v1/chat\", \"chat, models\", \"/v1\", \"/v1/chat/completions\"]\nwarning: 1:75: permissions.api.allowed_services[0].endpoints[0]: `POST /chat/completions` begins with a method: write the path alone, as in `chat/completions`\nwarning: 1:99: permissions.api.allowed_services[0].endpoints[1]: `https://api.openai.com/v1/chat` is a URL: write the path alone, as in `chat/completions`\nwarning: 1:133: permissions.api.allowed_services[0].endpoints[2]: `chat, models` holds a comma, a semicolon or white space: write each path as an entry of its own\nwarning: 1:149: permissions.api.allowed_services[0].endpoints[3]: `/v1` names no endpoint: write what comes after `/v1/`, as in `chat/completions`\n",
+        ),
+    ),
 ];
 
 /// Dialects that contradict each other, or ask for what isn't done.
@@ -3805,6 +3833,20 @@ const DIALECTS: &[Row<&str>] = &[
         "policy: {network: {deny_all_other: }}\n",
         Refused(
             "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not null\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
+        ),
+    ),
+    (
+        "capabilities that are rules",
+        "capabilities: {allowed_tools: [a]}\n",
+        Means(
+            "tools, allowed [\"a\"]\ntranslated: 1:16: capabilities.allowed_tools: read as `allowed_tools`, as Sekuire's policy guide writes it\n",
+        ),
+    ),
+    (
+        "capabilities that are rules and more",
+        "agent: {capabilities: {denied_tools: [a], provides: [b]}}\n",
+        Means(
+            "tools, blocked [\"a\"]\ntranslated: 1:24: agent.capabilities.denied_tools: read as `blocked_tools`, as Sekuire's policy guide writes it\nnot enforced: 1:9: agent.capabilities: what else is in it describes, restricts nothing\n",
         ),
     ),
 ];

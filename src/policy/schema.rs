@@ -183,6 +183,9 @@ pub(super) const RATE_LIMITS: &[&str] = &["per_agent", "per_model", "global"];
 /// Why a section that restricts nothing is listed as not enforced.
 pub(super) const DESCRIBES: &str = "describes, restricts nothing";
 
+/// The same, of a section that held rules, too.
+pub(super) const DESCRIBES_THE_REST: &str = "what else is in it describes, restricts nothing";
+
 /// Every key of a place that has both rules and descriptive sections.
 pub(super) fn known(
     rules: &[&'static str],

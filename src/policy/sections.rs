@@ -18,7 +18,7 @@ use super::reader::{Field, Reader, Spot};
 use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
 use super::schema;
 use crate::services::{self, Services};
-use crate::wire::endpoint::families;
+use crate::wire::{endpoint::families, tool};
 
 /// `models`.
 pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
@@ -58,6 +58,7 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
         "tool",
         &Covers::of(NamePattern::covers_tools),
     );
+    lists.warn_of_other_names(reader);
     lists.warn_of_rewriting(reader);
     let entries = ToolEntries {
         allowed: lists.allowed.clone().unwrap_or_default(),
@@ -317,9 +318,52 @@ fn warn_of_services(reader: &mut Reader, services: &[(Spot, ApiService)]) {
 /// An entry of `endpoints`.
 fn endpoint<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     let text = reader.entry(field)?;
+    if let Some(why) = no_endpoint(text) {
+        reader.warn(field, format!("`{}` {why}", shown(text)));
+        return Some(text);
+    }
     let family = family_of(&NamePattern::new(text));
     reader.warn_of_typo(field, &family, families(), "endpoint");
     Some(text)
+}
+
+/// Why an entry of `endpoints` is the path of none.
+fn no_endpoint(text: &str) -> Option<&'static str> {
+    const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let first = text.split_whitespace().next().unwrap_or_default();
+    if METHODS.contains(&first) {
+        Some("begins with a method: write the path alone, as in `chat/completions`")
+    } else if text.contains("://") {
+        Some("is a URL: write the path alone, as in `chat/completions`")
+    } else if text.contains([',', ';']) || text.contains(char::is_whitespace) {
+        Some("holds a comma, a semicolon or white space: write each path as an entry of its own")
+    } else if matches!(text.trim_matches('/'), "v1" | "") {
+        Some("names no endpoint: write what comes after `/v1/`, as in `chat/completions`")
+    } else {
+        None
+    }
+}
+
+/// Remarks on a service that is named as its host is.
+fn warn_of_host(reader: &mut Reader, field: &Field<'_>, name: &str) {
+    let host = name.split_once("://").map_or(name, |(_, host)| host);
+    let host = host.split('/').next().unwrap_or_default();
+    if name.contains('*') {
+        return;
+    }
+    if let Some(service) = Services::default().of(host) {
+        let message = format!(
+            "`{}` is no service's name: write `{service}`, which this host is of",
+            shown(name)
+        );
+        reader.warn(field, message);
+    } else if name.contains(['.', '/']) {
+        let message = format!(
+            "`{}` is no service's name: write one, and say by `--service-host` which hosts it has",
+            shown(name)
+        );
+        reader.warn(field, message);
+    }
 }
 
 fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiService)> {
@@ -330,6 +374,7 @@ fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiServi
                 name = Some(reader.entry(&entry).map(NamePattern::new));
                 if let Some(Some(name)) = &name {
                     warn_of_variables(reader, &entry.spot(), name);
+                    warn_of_host(reader, &entry, name.as_str());
                     reader.warn_of_typo(&entry, name.as_str(), services::names(), "service");
                 }
             }
@@ -590,6 +635,38 @@ fn warn_of_variables(reader: &mut Reader, spot: &Spot, entry: &impl Display) {
 }
 
 impl Lists<NamePattern> {
+    /// Remarks on tools that are allowed, and blocked by another of their names.
+    fn warn_of_other_names(&self, reader: &mut Reader) {
+        let allowed = self.allowed.as_deref().unwrap_or_default();
+        if takes_long(allowed, &self.blocked) {
+            return;
+        }
+        for (spot, entry) in allowed.iter().filter(|(_, entry)| !entry.is_wildcard()) {
+            let name = entry.as_str();
+            if self.blocked.iter().any(|(_, by)| by.covers_tools(entry)) {
+                // That is told already.
+                continue;
+            }
+            let family = tool::hosted_family(name);
+            let server = name.strip_prefix("mcp:").map(|rest| {
+                let label = rest.split_once('/').map_or(rest, |(label, _)| label);
+                format!("mcp:{label}")
+            });
+            let means_it = |by: &NamePattern| {
+                let names = [family, server.as_deref(), server.as_ref().map(|_| "mcp")];
+                let own = tool::hosted_family(by.as_str());
+                names.iter().flatten().any(|name| by.matches(name))
+                    || (own.is_some() && own == family)
+            };
+            if let Some((_, by)) = self.blocked.iter().find(|(_, by)| means_it(by)) {
+                let message = format!(
+                    "`{entry}` is allowed, but `{by}`, which means it too, is blocked: it is blocked"
+                );
+                reader.warn_at(spot, message);
+            }
+        }
+    }
+
     /// Remarks on names that can't stand on the wire: OpenAI takes letters, digits, `_` and `-` in a function's name, and
     /// some SDKs put `_` for the rest.
     fn warn_of_rewriting(&self, reader: &mut Reader) {

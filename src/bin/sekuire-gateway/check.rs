@@ -60,6 +60,7 @@ fn problems(args: &CheckArgs, error: &PolicyError) -> Value {
         "policy": args.policy.policy.display().to_string(),
         "file": file.display().to_string(),
         "problems": problems.collect::<Vec<_>>(),
+        "more": error.more(),
         "allowed": false,
     })
 }
