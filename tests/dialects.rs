@@ -353,7 +353,7 @@ fn nothing_is_lost_or_guessed() {
         ),
         (
             "agents: {a: {network: {allow: [x]}}, b: {}}",
-            "line 1, column 24: agents.a.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nline 1, column 1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+            "line 1, column 1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)\nline 1, column 24: agents.a.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
         ),
         // Values of the wrong type.
         (

@@ -1011,6 +1011,41 @@ const SYNTAX: &[Row<&str>] = &[
             "sekuire.yml:1:10: not readable as YAML: did not find expected alphabetic or numeric character\n  help: quote an entry that begins with `*` or `&`",
         ),
     ),
+    (
+        "a comma behind a list",
+        "models:\n  allowed_models: [gpt-4o],\n  blocked_models: [o3]\n",
+        Refused(
+            "sekuire.yml:2:27: not readable as YAML: did not find expected key\n  help: remove the comma: a line ends without one",
+        ),
+    ),
+    (
+        "a comma behind a mapping",
+        "models: {allowed_models: [gpt-4o]}, # the end\ntoolsets: {allowed_tools: [a]}\n",
+        Refused(
+            "sekuire.yml:1:35: not readable as YAML: did not find expected key\n  help: remove the comma: a line ends without one",
+        ),
+    ),
+    (
+        "a comma behind a quoted entry",
+        "models:\n  allowed_models:\n    - \"a\",\n    - \"b\"\n",
+        Refused(
+            "sekuire.yml:3:10: not readable as YAML: did not find expected '-' indicator\n  help: remove the comma: a line ends without one",
+        ),
+    ),
+    (
+        "two quoted texts behind a key",
+        "models:\n  allowed_models: \"a\", \"b\"\n",
+        Refused(
+            "sekuire.yml:2:22: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "a tab behind a hyphen",
+        "models:\n  allowed_models:\n    - a\n    -\tb\n",
+        Refused(
+            "sekuire.yml:4:6: not readable as YAML: found character that cannot start any token\n  help: put a space after the `-`, not a tab",
+        ),
+    ),
 ];
 
 /// What may be a text, a number, a list or a mapping, but not there.
@@ -2492,7 +2527,7 @@ const NUMBERS: &[Row<&str>] = &[
         "an octal number of YAML 1.1",
         "rate_limits: {per_agent: {requests_per_minute: 010}}\n",
         Refused(
-            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write digits only, without quotes, separators or units",
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write it without a zero in front: `10`",
         ),
     ),
     (
@@ -2627,6 +2662,13 @@ const NUMBERS: &[Row<&str>] = &[
         "rate_limits: {per_agent: {requests_per_minute: 10, requests_per_hour: 11}, global: {requests_per_day: 12}}\n",
         Means(
             "each agent: 10 requests per minute\neach agent: 11 requests per hour\nall: 12 requests per day\n",
+        ),
+    ),
+    (
+        "zeros in front and commas behind",
+        "rate_limits:\n  per_agent:\n    requests_per_minute: 010\n    requests_per_hour: 08\n    requests_per_day: 10,\n    tokens_per_day: 1,000\n",
+        Refused(
+            "sekuire.yml:3:26: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write it without a zero in front: `10`\nsekuire.yml:4:24: rate_limits.per_agent.requests_per_hour: must be a whole number, not the text `08`\n  help: write it without a zero in front: `8`\nsekuire.yml:5:23: rate_limits.per_agent.requests_per_day: must be a whole number, not the text `10,`\n  help: remove the comma: a line ends without one\nsekuire.yml:6:21: rate_limits.per_agent.tokens_per_day: must be a whole number, not the text `1,000`\n  help: write digits only, without quotes, separators or units",
         ),
     ),
 ];
@@ -3031,6 +3073,13 @@ const NAMES: &[Row<&str>] = &[
         "toolsets: {allowed_tools: ['mcp:x/y'], blocked_tools: [mcp]}\n",
         Means(
             "tools, allowed [\"mcp:x/y\"], blocked [\"mcp\"]\nwarning: 1:28: toolsets.allowed_tools[0]: `mcp:x/y` is allowed, but `mcp`, which means it too, is blocked: it is blocked\n",
+        ),
+    ),
+    (
+        "a comma behind a name",
+        "models:\n  allowed_models:\n    - gpt-4o,\n    - o3,;\n",
+        Means(
+            "models, allowed [\"gpt-4o,\", \"o3,;\"]\nwarning: 3:7: models.allowed_models[0]: `gpt-4o,` holds `,`, which no name has: remove the comma\nwarning: 4:7: models.allowed_models[1]: `o3,;` holds `,`, which no name has: write each name as an entry of its own\n",
         ),
     ),
 ];
@@ -3847,6 +3896,13 @@ const DIALECTS: &[Row<&str>] = &[
         "agent: {capabilities: {denied_tools: [a], provides: [b]}}\n",
         Means(
             "tools, blocked [\"a\"]\ntranslated: 1:24: agent.capabilities.denied_tools: read as `blocked_tools`, as Sekuire's policy guide writes it\nnot enforced: 1:9: agent.capabilities: what else is in it describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "keys of dialects that are misspelt",
+        "policy: {tools: {alowed: [a], deneid: [b]}, rate_limits: {max_request_per_minute: 1}, netwrk: {allowed_domains: [a]}}\nagent: {alowed_tools: [a], models: {denied_model: [a]}, capabilities: {denied_tool: [a]}}\nrate_limits: {requests: {max_per_minut: 1}}\npermissions: {network: {allowed_host: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:18: policy.tools.alowed: unknown key\n  help: did you mean `allowed`?\nsekuire.yml:1:31: policy.tools.deneid: unknown key\n  help: did you mean `denied`?\nsekuire.yml:1:59: policy.rate_limits.max_request_per_minute: unknown key\n  help: did you mean `max_requests_per_minute`?\nsekuire.yml:1:87: policy.netwrk: unknown key\n  help: did you mean `network`?\nsekuire.yml:2:9: agent.alowed_tools: unknown key\n  help: did you mean `allowed_tools`?\nsekuire.yml:2:37: agent.models.denied_model: unknown key\n  help: did you mean `denied_models`?\nsekuire.yml:2:72: agent.capabilities.denied_tool: unknown key\n  help: did you mean `denied_tools`?\nsekuire.yml:3:26: rate_limits.requests.max_per_minut: unknown key\n  help: did you mean `max_per_minute`?\nsekuire.yml:4:25: permissions.network.allowed_host: unknown key\n  help: did you mean `allowed_hosts`?",
         ),
     ),
 ];

@@ -175,8 +175,23 @@ pub(super) fn on_count(number: &str) -> String {
     "write digits only, without point or exponent".to_owned()
 }
 
-/// For a key that has no place where it is.
-pub(super) fn on_key(key: &str, known: &[&str]) -> String {
+/// Where a whole number is due, and a text is.
+pub(super) fn on_count_as_text(text: &str) -> String {
+    let is_digits = |text: &str| {
+        (1..16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if text.strip_suffix(',').is_some_and(is_digits) {
+        return "remove the comma: a line ends without one".to_owned();
+    }
+    let number = text.trim_start_matches('0');
+    if number.len() < text.len() && is_digits(number) {
+        return format!("write it without a zero in front: `{number}`");
+    }
+    "write digits only, without quotes, separators or units".to_owned()
+}
+
+/// For a key that has no place where it is; `also` may stand there as well, as other dialects write it.
+pub(super) fn on_key(key: &str, known: &[&str], also: &[&str]) -> String {
     if let Some(before) = glued(key)
         && known.contains(&before)
     {
@@ -197,7 +212,7 @@ pub(super) fn on_key(key: &str, known: &[&str]) -> String {
     if let Some(home) = schema::home(key).filter(|_| !known.contains(&key)) {
         return format!("write it under `{home}`");
     }
-    match schema::nearest(key, known) {
+    match schema::nearest(key, known).or_else(|| schema::nearest(key, also)) {
         Some(key) => format!("did you mean `{key}`?"),
         None => {
             let known: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
@@ -272,6 +287,14 @@ pub(super) fn on_syntax(
         if char == ',' && message.contains(NO_CONTENT) {
             return "write an entry before the comma, or remove the comma".to_owned();
         }
+        let rest = line.get(end..).unwrap_or_default();
+        let rest = rest.strip_prefix(',').map(str::trim_start);
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#')) {
+            return "remove the comma: a line ends without one".to_owned();
+        }
+        if char == '\t' && word_before(line, end) == "-" {
+            return "put a space after the `-`, not a tab".to_owned();
+        }
         let item = line.trim_start().trim_start_matches("- ");
         let star = [": *", "[*", ", *"].iter().any(|star| line.contains(star));
         if star || item.starts_with('*') {
@@ -288,6 +311,12 @@ pub(super) fn on_syntax(
         Some(line) if help.contains("close the") => format!("{help}, opened on line {line}"),
         _ => help.to_owned(),
     }
+}
+
+/// What stands before a place of a line, with nothing around it.
+fn word_before(line: &str, end: usize) -> &str {
+    let before = line.get(..end).unwrap_or_default();
+    before.rsplit(' ').next().unwrap_or_default()
 }
 
 fn is_blank(line: &str) -> bool {

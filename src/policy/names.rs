@@ -27,6 +27,11 @@ pub(super) fn warn_of_spelling(reader: &mut Reader, field: &Field<'_>, text: &st
 fn doubtful(text: &str, named: Named) -> Option<(String, &'static str)> {
     let holds = |char: char, help| Some((format!("holds `{char}`, which no name has"), help));
     let is_quote = |char| matches!(char, '"' | '\'' | '`' | '\u{2018}'..='\u{201f}' | '«' | '»');
+    if let Some((name, "")) = text.split_once(',')
+        && !name.contains(';')
+    {
+        return holds(',', "remove the comma");
+    }
     if let Some(char) = text.chars().find(|char| matches!(char, ',' | ';')) {
         return holds(char, "write each name as an entry of its own");
     }

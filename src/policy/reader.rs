@@ -321,10 +321,11 @@ impl Reader {
                 "must be a whole number, not null".to_owned(),
                 "remove the key for no limit",
             ),
-            Value::Text(text) => (
-                format!("must be a whole number, not the text `{}`", shown(text)),
-                "write digits only, without quotes, separators or units",
-            ),
+            Value::Text(text) => {
+                let message = format!("must be a whole number, not the text `{}`", shown(text));
+                self.problem(field, message, &advice::on_count_as_text(text));
+                return None;
+            }
             Value::Float(number) => {
                 let message = format!("must be a whole number, not {}", field.node.described());
                 self.problem(field, message, &advice::on_count(number));
@@ -458,7 +459,9 @@ impl Reader {
             Some(dialect::Foreign::Section) => self.unknown_section(field, known),
             None if self.is_flooded() => self.problems.push(Draft::counted()),
             None => {
-                self.key_problem(field, "unknown key", &advice::on_key(field.key, known));
+                let also = dialect::also(&field.place, field.key);
+                let help = advice::on_key(field.key, known, also);
+                self.key_problem(field, "unknown key", &help);
             }
         }
     }
@@ -474,6 +477,11 @@ impl Reader {
                     self.unknown(&entry, known);
                 } else if schema::is_request(entry.key) {
                     self.ask(&entry);
+                } else if let also = dialect::also(&entry.place, entry.key)
+                    && let Some(near) = schema::nearest(entry.key, also)
+                {
+                    let help = format!("did you mean `{near}`?");
+                    self.key_problem(&entry, "unknown key", &help);
                 } else {
                     self.key_problem(
                         &entry,
