@@ -333,7 +333,7 @@ fn nothing_is_lost_or_guessed() {
         ),
         (
             "rate_limits: {requests: {max_per_minute: 1, max_per_year: 2}}",
-            "line 1, column 45: rate_limits.requests.max_per_year: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+            "line 1, column 45: rate_limits.requests.max_per_year: unknown key\n  help: there is no such window; use `max_per_minute`, `max_per_hour` or `max_per_day`",
         ),
         (
             "rate_limits: {requests: {}}",

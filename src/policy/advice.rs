@@ -200,14 +200,13 @@ pub(super) fn on_key(key: &str, known: &[&str], also: &[&str]) -> String {
     if key.starts_with(|char: char| char.is_whitespace() && char != ' ') {
         return "indent with plain spaces: the key begins with another kind of space".to_owned();
     }
-    if let Some(unit) = without_window(key)
-        && known
-            .iter()
-            .any(|key| matches!(*key, "requests_per_minute" | "per_agent"))
+    if known
+        .iter()
+        .any(|key| matches!(*key, "requests_per_minute" | "per_agent"))
+        && key.starts_with(['r', 't'])
+        && let Some(help) = on_window(key)
     {
-        return format!(
-            "there is no such window; use `{unit}_per_minute`, `{unit}_per_hour` or `{unit}_per_day`"
-        );
+        return help;
     }
     if let Some(home) = schema::home(key).filter(|_| !known.contains(&key)) {
         return format!("write it under `{home}`");
@@ -221,15 +220,33 @@ pub(super) fn on_key(key: &str, known: &[&str], also: &[&str]) -> String {
     }
 }
 
-/// What is limited by a key such as `requests_per_month`.
-fn without_window(key: &str) -> Option<&str> {
+/// For a key of a section that other dialects write, if it is near to one of theirs.
+pub(super) fn on_key_of_dialect(key: &str, known: &[&str]) -> Option<String> {
+    if known.iter().any(|known| known.ends_with("_per_day"))
+        && let Some(help) = on_window(key)
+    {
+        return Some(help);
+    }
+    schema::nearest(key, known).map(|near| format!("did you mean `{near}`?"))
+}
+
+/// For a limit such as `requests_per_month`, by other windows than there are.
+pub(super) fn on_window(key: &str) -> Option<String> {
     let (unit, window) = key.split_once("_per_")?;
     let window = window.strip_suffix('s').unwrap_or(window);
-    let other = matches!(
+    let is_other = matches!(
         window,
         "second" | "sec" | "week" | "month" | "quarter" | "year"
     );
-    (other && matches!(unit, "requests" | "tokens")).then_some(unit)
+    let is_limit = matches!(
+        unit,
+        "requests" | "tokens" | "max" | "max_requests" | "max_tokens"
+    );
+    (is_other && is_limit).then(|| {
+        format!(
+            "there is no such window; use `{unit}_per_minute`, `{unit}_per_hour` or `{unit}_per_day`"
+        )
+    })
 }
 
 /// Of a key that has one value only.

@@ -478,9 +478,8 @@ impl Reader {
                 } else if schema::is_request(entry.key) {
                     self.ask(&entry);
                 } else if let also = dialect::also(&entry.place, entry.key)
-                    && let Some(near) = schema::nearest(entry.key, also)
+                    && let Some(help) = advice::on_key_of_dialect(entry.key, also)
                 {
-                    let help = format!("did you mean `{near}`?");
                     self.key_problem(&entry, "unknown key", &help);
                 } else {
                     self.key_problem(
