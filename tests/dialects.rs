@@ -295,7 +295,7 @@ fn nothing_is_lost_or_guessed() {
         // What a key of another form stands beside, and can't be moved to.
         (
             "models: 5\nagent: {models: {denied_models: [a]}}",
-            "line 1, column 9: models: must be a mapping, not the number `5`\n  help: write its keys below it, indented\nline 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them",
+            "line 1, column 1: models: given twice, here and as `agent.models`\n  help: keep one of them\nline 1, column 9: models: must be a mapping, not the number `5`\n  help: write its keys below it, indented",
         ),
         (
             "agent: {toolsets: [], allowed_tools: [a]}",
@@ -333,7 +333,7 @@ fn nothing_is_lost_or_guessed() {
         ),
         (
             "rate_limits: {requests: {max_per_minute: 1, max_per_year: 2}}",
-            "line 1, column 45: rate_limits.requests.max_per_year: belongs to another form of policy, not read here\n  help: write the rule under `models`, `toolsets`, `permissions.network` or `rate_limits`",
+            "line 1, column 45: rate_limits.requests.max_per_year: unknown key\n  help: there is no such window; use `max_per_minute`, `max_per_hour` or `max_per_day`",
         ),
         (
             "rate_limits: {requests: {}}",
@@ -353,7 +353,7 @@ fn nothing_is_lost_or_guessed() {
         ),
         (
             "agents: {a: {network: {allow: [x]}}, b: {}}",
-            "line 1, column 24: agents.a.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nline 1, column 1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+            "line 1, column 1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)\nline 1, column 24: agents.a.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path",
         ),
         // Values of the wrong type.
         (
@@ -370,7 +370,7 @@ fn nothing_is_lost_or_guessed() {
         ),
         (
             "policy: {network: {deny_all_other: 'true'}}",
-            "line 1, column 20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "line 1, column 36: policy.network.deny_all_other: must be `true`, not the text `true`\n  help: remove the quotes",
         ),
         // The place is that of what was written.
         (

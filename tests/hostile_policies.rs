@@ -736,7 +736,9 @@ const DOCUMENTS: &[Row<&str>] = &[
     (
         "three hyphens that are no mark",
         "models:\n  blocked_models:\n    - '---'\n    - ---a\n",
-        Means("models, blocked [\"---\", \"---a\"]\n"),
+        Means(
+            "models, blocked [\"---\", \"---a\"]\nwarning: 3:7: models.blocked_models[0]: `---` begins with `-`, as hardly any name does: write one `-` and a space before each entry\nwarning: 4:7: models.blocked_models[1]: `---a` begins with `-`, as hardly any name does: write one `-` and a space before each entry\n",
+        ),
     ),
     (
         "a start mark",
@@ -1009,6 +1011,41 @@ const SYNTAX: &[Row<&str>] = &[
             "sekuire.yml:1:10: not readable as YAML: did not find expected alphabetic or numeric character\n  help: quote an entry that begins with `*` or `&`",
         ),
     ),
+    (
+        "a comma behind a list",
+        "models:\n  allowed_models: [gpt-4o],\n  blocked_models: [o3]\n",
+        Refused(
+            "sekuire.yml:2:27: not readable as YAML: did not find expected key\n  help: remove the comma: a line ends without one",
+        ),
+    ),
+    (
+        "a comma behind a mapping",
+        "models: {allowed_models: [gpt-4o]}, # the end\ntoolsets: {allowed_tools: [a]}\n",
+        Refused(
+            "sekuire.yml:1:35: not readable as YAML: did not find expected key\n  help: remove the comma: a line ends without one",
+        ),
+    ),
+    (
+        "a comma behind a quoted entry",
+        "models:\n  allowed_models:\n    - \"a\",\n    - \"b\"\n",
+        Refused(
+            "sekuire.yml:3:10: not readable as YAML: did not find expected '-' indicator\n  help: remove the comma: a line ends without one",
+        ),
+    ),
+    (
+        "two quoted texts behind a key",
+        "models:\n  allowed_models: \"a\", \"b\"\n",
+        Refused(
+            "sekuire.yml:2:22: not readable as YAML: did not find expected key\n  help: begin the keys of one mapping in the same column; quote a value whole or not at all",
+        ),
+    ),
+    (
+        "a tab behind a hyphen",
+        "models:\n  allowed_models:\n    - a\n    -\tb\n",
+        Refused(
+            "sekuire.yml:4:6: not readable as YAML: found character that cannot start any token\n  help: put a space after the `-`, not a tab",
+        ),
+    ),
 ];
 
 /// What may be a text, a number, a list or a mapping, but not there.
@@ -1036,21 +1073,21 @@ const SHAPES: &[Row<&str>] = &[
         "text and a mapping where lists are due",
         "models:\n  allowed_models: gpt-4o\n  blocked_models: {a: b}\n",
         Refused(
-            "sekuire.yml:2:19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`\nsekuire.yml:3:19: models.blocked_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+            "sekuire.yml:2:19: models.allowed_models: must be a list, not text\n  help: write it as a list, as in `[one, two]`\nsekuire.yml:3:19: models.blocked_models: must be a list, not a mapping\n  help: write a list of names: `- a`",
         ),
     ),
     (
         "a tool's name that is a mapping without quotes",
         "toolsets: {allowed_tools: [files: read]}\n",
         Refused(
-            "sekuire.yml:1:28: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"files: read\"`",
+            "sekuire.yml:1:28: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- files:read`",
         ),
     ),
     (
         "tools that are mappings of one key",
         "toolsets:\n  allowed_tools:\n    - files:\n    - a: 4\n    - a: {b: c}\n    - nme: a\n    -\n",
         Refused(
-            "sekuire.yml:3:7: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"files:\"`\nsekuire.yml:4:7: toolsets.allowed_tools[1]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:5:7: toolsets.allowed_tools[2].a: unknown key\n  help: known here: `name`, `description`\nsekuire.yml:5:7: toolsets.allowed_tools[2]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:6:7: toolsets.allowed_tools[3].nme: unknown key\n  help: did you mean `name`?\nsekuire.yml:6:7: toolsets.allowed_tools[3]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:7:6: toolsets.allowed_tools[4]: must be text, not null\n  help: write a text there, or remove the entry",
+            "sekuire.yml:3:7: toolsets.allowed_tools[0]: must be text, not a mapping\n  help: write the name alone: `- files`\nsekuire.yml:4:7: toolsets.allowed_tools[1]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- a:4`\nsekuire.yml:5:7: toolsets.allowed_tools[2].a: unknown key\n  help: known here: `name`, `description`\nsekuire.yml:5:7: toolsets.allowed_tools[2]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:6:7: toolsets.allowed_tools[3].nme: unknown key\n  help: did you mean `name`?\nsekuire.yml:6:7: toolsets.allowed_tools[3]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:7:6: toolsets.allowed_tools[4]: must be text, not null\n  help: write a text there, or remove the entry",
         ),
     ),
     (
@@ -1127,7 +1164,7 @@ const SHAPES: &[Row<&str>] = &[
         "mappings where text is due",
         "agent: {name: {a: b, c: d}}\nmodels: {allowed_models: [{a: b, c: d}, {1: 2}, {a: 1}]}\n",
         Refused(
-            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:27: models.allowed_models[0]: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:41: models.allowed_models[1]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:2:49: models.allowed_models[2]: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written",
+            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:27: models.allowed_models[0]: must be text, not a mapping\n  help: write one text, without keys below it\nsekuire.yml:2:41: models.allowed_models[1]: must be text, not a mapping\n  help: write the name alone, without keys\nsekuire.yml:2:49: models.allowed_models[2]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- a:1`",
         ),
     ),
 ];
@@ -1490,7 +1527,7 @@ const KEYS: &[Row<&str>] = &[
         "a set",
         "models:\n  blocked_models:\n    ? a\n    ? b\n",
         Refused(
-            "sekuire.yml:3:5: models.blocked_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+            "sekuire.yml:3:5: models.blocked_models: must be a list, not a mapping\n  help: write a list of names: `- a`",
         ),
     ),
     (
@@ -1523,7 +1560,7 @@ const KEYS: &[Row<&str>] = &[
         "a key of a tool that was misspelt",
         "tools: {allowed_tools: [{nmae: a}]}\n",
         Refused(
-            "sekuire.yml:1:26: tools.allowed_tools[0].nmae: unknown key\n  help: did you mean `name`?\nsekuire.yml:1:25: tools.allowed_tools[0]: has no `name`\n  help: write the tool's name, as in `- name: web_search`",
+            "sekuire.yml:1:25: tools.allowed_tools[0]: has no `name`\n  help: write the tool's name, as in `- name: web_search`\nsekuire.yml:1:26: tools.allowed_tools[0].nmae: unknown key\n  help: did you mean `name`?",
         ),
     ),
     (
@@ -1651,6 +1688,27 @@ const KEYS: &[Row<&str>] = &[
             "sekuire.yml:2:3: models: must be a mapping, not text\n  help: put a space after the colon of `blocked_models:`",
         ),
     ),
+    (
+        "lists in each other's sections",
+        "agent:\n  models: {allowed_tools: [a], allowed_domains: [a], requests_per_day: 1}\n  toolsets: {blocked_models: [a], allowed_services: [a]}\nrate_limits: {allowed_models: [a], global: {require_tls: true}}\npermissions: {require_tls: true, allowed_domains: [a], allowed_paths: [/a], requests_per_minute: 1, per_agent: {}}\nservice_name: openai\n",
+        Refused(
+            "sekuire.yml:2:12: agent.models.allowed_tools: unknown key\n  help: write it under `toolsets`\nsekuire.yml:2:32: agent.models.allowed_domains: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:2:54: agent.models.requests_per_day: unknown key\n  help: write it under `rate_limits.per_agent`\nsekuire.yml:3:14: agent.toolsets.blocked_models: unknown key\n  help: write it under `models`\nsekuire.yml:3:35: agent.toolsets.allowed_services: unknown key\n  help: write it under `permissions.api`\nsekuire.yml:4:15: rate_limits.allowed_models: unknown key\n  help: write it under `models`\nsekuire.yml:4:45: rate_limits.global.require_tls: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:5:15: permissions.require_tls: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:5:34: permissions.allowed_domains: unknown key\n  help: write it under `permissions.network`\nsekuire.yml:5:56: permissions.allowed_paths: unknown key\n  help: write it under `permissions.filesystem`\nsekuire.yml:5:77: permissions.requests_per_minute: unknown key\n  help: write it under `rate_limits.per_agent`\nsekuire.yml:5:101: permissions.per_agent: unknown key\n  help: write it under `rate_limits`\nsekuire.yml:6:1: service_name: unknown key\n  help: write it under `permissions.api.allowed_services`",
+        ),
+    ),
+    (
+        "a rule for the model that is used",
+        "agent: {model: {allowed: [o3]}, llm: {model: [o3]}}\nllm: {model: {denied: [o3]}}\nidentity: {model: [o3]}\n",
+        Refused(
+            "sekuire.yml:1:9: agent.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`\nsekuire.yml:1:39: agent.llm.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`\nsekuire.yml:2:7: llm.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`\nsekuire.yml:3:12: identity.model: looks like a rule, but no rules are read here\n  help: write the rule under `agent.models`",
+        ),
+    ),
+    (
+        "a model that is described",
+        "agent: {model: {provider: openai, name: o3}, models: {allowed_models: [o3]}}\n",
+        Means(
+            "models, allowed [\"o3\"]\nnot enforced: 1:9: agent.model: describes, restricts nothing\n",
+        ),
+    ),
 ];
 
 /// Values of another type.
@@ -1729,7 +1787,7 @@ const TYPES: &[Row<&str>] = &[
         "a list that is a mapping",
         "models: {allowed_models: {a: b}}\n",
         Refused(
-            "sekuire.yml:1:26: models.allowed_models: must be a list, not a mapping\n  help: begin each entry with `- `",
+            "sekuire.yml:1:26: models.allowed_models: must be a list, not a mapping\n  help: write a list of names: `- a`",
         ),
     ),
     (
@@ -1800,14 +1858,14 @@ const TYPES: &[Row<&str>] = &[
         "an entry that is a mapping by a colon and a space",
         "models:\n  allowed_models:\n    - gpt: 4o\n",
         Refused(
-            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"gpt: 4o\"`",
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- gpt:4o`",
         ),
     ),
     (
         "an entry that ends in a colon",
         "models:\n  allowed_models:\n    - gpt:\n",
         Refused(
-            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"gpt:\"`",
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: write the name alone: `- gpt`",
         ),
     ),
     (
@@ -1830,7 +1888,9 @@ const TYPES: &[Row<&str>] = &[
     (
         "an entry over two lines",
         "models:\n  allowed_models:\n    - gpt-4o\n      gpt-5\n",
-        Means("models, allowed [\"gpt-4o gpt-5\"]\n"),
+        Means(
+            "models, allowed [\"gpt-4o gpt-5\"]\nwarning: 3:7: models.allowed_models[0]: `gpt-4o gpt-5` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
+        ),
     ),
     (
         "an entry as a literal block",
@@ -2222,7 +2282,42 @@ const TYPES: &[Row<&str>] = &[
         "two exclamation marks that are no tag",
         "# !!binary: [!!str a]\ndescription: beware !!binary\nmodels: {blocked_models: [a!!b, 'c !!d']}\n",
         Means(
-            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\n",
+            "models, blocked [\"a!!b\", \"c !!d\"]\nnot enforced: 2:1: description: describes, restricts nothing\nwarning: 3:33: models.blocked_models[1]: `c !!d` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
+        ),
+    ),
+    (
+        "a model by a key",
+        "models:\n  allowed_models:\n    - name: o3\n    - id: gpt-4o\n    - files: read\n    - gpt-3.5: true\n    - name: [o3]\n    - {id: o1, note: x}\n",
+        Refused(
+            "sekuire.yml:3:7: models.allowed_models[0]: must be text, not a mapping\n  help: write the name alone: `- o3`\nsekuire.yml:4:7: models.allowed_models[1]: must be text, not a mapping\n  help: write the name alone: `- gpt-4o`\nsekuire.yml:5:7: models.allowed_models[2]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- files:read`\nsekuire.yml:6:7: models.allowed_models[3]: must be text, not a mapping\n  help: write the name alone: `- gpt-3.5`\nsekuire.yml:7:7: models.allowed_models[4]: must be text, not a mapping\n  help: write the name alone, without keys\nsekuire.yml:8:7: models.allowed_models[5]: must be text, not a mapping\n  help: write the name alone: `- o1`",
+        ),
+    ),
+    (
+        "a tool by another key",
+        "toolsets:\n  blocked_tools:\n    - tool: rm\n    - id: ls\n    - files: read\n    - rm: true\n",
+        Refused(
+            "sekuire.yml:3:7: toolsets.blocked_tools[0]: must be text, not a mapping\n  help: write `- name: rm`\nsekuire.yml:4:7: toolsets.blocked_tools[1]: must be text, not a mapping\n  help: write `- name: ls`\nsekuire.yml:5:7: toolsets.blocked_tools[2]: must be text, not a mapping\n  help: write a name with a colon without a space after it: `- files:read`\nsekuire.yml:6:7: toolsets.blocked_tools[3]: must be text, not a mapping\n  help: write the name alone: `- rm`",
+        ),
+    ),
+    (
+        "a host by a key",
+        "permissions:\n  network:\n    allowed_domains:\n      - host: api.openai.com\n      - api.openai.com: 443\n",
+        Refused(
+            "sekuire.yml:4:9: permissions.network.allowed_domains[0]: must be text, not a mapping\n  help: write the host alone: `- api.openai.com`\nsekuire.yml:5:9: permissions.network.allowed_domains[1]: must be text, not a mapping\n  help: write the host alone: `- api.openai.com`",
+        ),
+    ),
+    (
+        "names as keys",
+        "models: {blocked_models: {gpt-3.5: true}, allowed_models: {name: o3}}\ntoolsets: {blocked_tools: {rm: true}, allowed_tools: {}}\npermissions: {network: {blocked_domains: {a.example: null}}}\n",
+        Refused(
+            "sekuire.yml:1:26: models.blocked_models: must be a list, not a mapping\n  help: write a list of names: `- gpt-3.5`\nsekuire.yml:1:59: models.allowed_models: must be a list, not a mapping\n  help: write a list of names: `- o3`\nsekuire.yml:2:27: toolsets.blocked_tools: must be a list, not a mapping\n  help: write a list of names: `- rm`\nsekuire.yml:2:54: toolsets.allowed_tools: must be a list, not a mapping\n  help: begin each entry with `- `\nsekuire.yml:3:42: permissions.network.blocked_domains: must be a list, not a mapping\n  help: write a list of hosts: `- a.example`",
+        ),
+    ),
+    (
+        "texts with a colon in them",
+        "agent: {name: {a: [b]}}\npermissions: {filesystem: {allowed_paths: [c: /x]}}\n",
+        Refused(
+            "sekuire.yml:1:15: agent.name: must be text, not a mapping\n  help: put a text with a colon in quotes, as it is written\nsekuire.yml:2:44: permissions.filesystem.allowed_paths[0]: must be text, not a mapping\n  help: put a text with a colon in quotes: `\"c: /x\"`",
         ),
     ),
 ];
@@ -2432,7 +2527,7 @@ const NUMBERS: &[Row<&str>] = &[
         "an octal number of YAML 1.1",
         "rate_limits: {per_agent: {requests_per_minute: 010}}\n",
         Refused(
-            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write digits only, without quotes, separators or units",
+            "sekuire.yml:1:48: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write it without a zero in front: `10`",
         ),
     ),
     (
@@ -2510,7 +2605,7 @@ const NUMBERS: &[Row<&str>] = &[
         "a limit by the second",
         "rate_limits: {per_agent: {requests_per_second: 1}}\n",
         Refused(
-            "sekuire.yml:1:27: rate_limits.per_agent.requests_per_second: unknown key\n  help: known here: `requests_per_minute`, `requests_per_hour`, `requests_per_day`, `tokens_per_minute`, `tokens_per_hour`, `tokens_per_day`",
+            "sekuire.yml:1:27: rate_limits.per_agent.requests_per_second: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`",
         ),
     ),
     (
@@ -2546,6 +2641,34 @@ const NUMBERS: &[Row<&str>] = &[
         "rate_limits: {per_model: {a: 10}}\n",
         Refused(
             "sekuire.yml:1:30: rate_limits.per_model.a: must be a mapping, not the number `10`\n  help: write a limit as in `requests_per_minute: 10`, indented below it",
+        ),
+    ),
+    (
+        "a window that isn't there",
+        "rate_limits:\n  requests_per_month: 1\n  per_agent: {requests_per_week: 1, requests_per_seconds: 1, tokens_per_month: 2, tokens_per_year: 3, requests_per_minut: 4}\n",
+        Refused(
+            "sekuire.yml:2:3: rate_limits.requests_per_month: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:15: rate_limits.per_agent.requests_per_week: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:37: rate_limits.per_agent.requests_per_seconds: unknown key\n  help: there is no such window; use `requests_per_minute`, `requests_per_hour` or `requests_per_day`\nsekuire.yml:3:62: rate_limits.per_agent.tokens_per_month: unknown key\n  help: there is no such window; use `tokens_per_minute`, `tokens_per_hour` or `tokens_per_day`\nsekuire.yml:3:83: rate_limits.per_agent.tokens_per_year: unknown key\n  help: there is no such window; use `tokens_per_minute`, `tokens_per_hour` or `tokens_per_day`\nsekuire.yml:3:103: rate_limits.per_agent.requests_per_minut: unknown key\n  help: did you mean `requests_per_minute`?",
+        ),
+    ),
+    (
+        "a longer window that is used up first",
+        "rate_limits:\n  per_agent: {requests_per_minute: 10, requests_per_hour: 5, tokens_per_minute: 100, tokens_per_day: 100}\n  global: {requests_per_day: 3}\n  per_model: {o3: {requests_per_minute: 3}, 'o*': {requests_per_day: 2}}\n",
+        Means(
+            "each agent: 10 requests per minute\neach agent: 5 requests per hour\neach agent: 100 tokens per minute\neach agent: 100 tokens per day\nall: 3 requests per day\no3: 3 requests per minute\no*: 2 requests per day\nwarning: 2:15: rate_limits.per_agent.requests_per_minute: never refuses anything: 5 requests per hour allow no more\nwarning: 2:40: rate_limits.per_agent.requests_per_hour: never refuses anything: 3 requests per day in all allow no more\nwarning: 2:62: rate_limits.per_agent.tokens_per_minute: refuses nothing, unless calls cost more than was reserved for them: 100 tokens per day allow no more\nwarning: 4:20: rate_limits.per_model.o3.requests_per_minute: never refuses anything: 3 requests per day in all allow no more\n",
+        ),
+    ),
+    (
+        "a longer window that allows more",
+        "rate_limits: {per_agent: {requests_per_minute: 10, requests_per_hour: 11}, global: {requests_per_day: 12}}\n",
+        Means(
+            "each agent: 10 requests per minute\neach agent: 11 requests per hour\nall: 12 requests per day\n",
+        ),
+    ),
+    (
+        "zeros in front and commas behind",
+        "rate_limits:\n  per_agent:\n    requests_per_minute: 010\n    requests_per_hour: 08\n    requests_per_day: 10,\n    tokens_per_day: 1,000\n",
+        Refused(
+            "sekuire.yml:3:26: rate_limits.per_agent.requests_per_minute: must be a whole number, not the text `010`\n  help: write it without a zero in front: `10`\nsekuire.yml:4:24: rate_limits.per_agent.requests_per_hour: must be a whole number, not the text `08`\n  help: write it without a zero in front: `8`\nsekuire.yml:5:23: rate_limits.per_agent.requests_per_day: must be a whole number, not the text `10,`\n  help: remove the comma: a line ends without one\nsekuire.yml:6:21: rate_limits.per_agent.tokens_per_day: must be a whole number, not the text `1,000`\n  help: write digits only, without quotes, separators or units",
         ),
     ),
 ];
@@ -2740,7 +2863,7 @@ const LISTS: &[Row<&str>] = &[
         "a rule of another agent that is wrong",
         "agents: {a: {models: {}}, b: {modles: {}}}\n",
         Refused(
-            "sekuire.yml:1:31: agents.b.modles: unknown key\n  help: did you mean `models`?\nsekuire.yml:1:1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)",
+            "sekuire.yml:1:1: agents: has several agents: `a`, `b`\n  help: choose one of them by name (`PolicyLoader::agent`, `--agent` of the gateway)\nsekuire.yml:1:31: agents.b.modles: unknown key\n  help: did you mean `models`?",
         ),
     ),
 ];
@@ -2771,7 +2894,7 @@ const NAMES: &[Row<&str>] = &[
         "a question mark, a class and a group, which mean themselves",
         "models: {allowed_models: ['gpt-?', 'gpt-[45]', '{a,b}', '^a$', 'a|b', 'a\\b', '~a', '!a']}\n",
         Means(
-            "models, allowed [\"gpt-?\", \"gpt-[45]\", \"{a,b}\", \"^a$\", \"a|b\", \"a\\\\b\", \"~a\", \"!a\"]\n",
+            "models, allowed [\"gpt-?\", \"gpt-[45]\", \"{a,b}\", \"^a$\", \"a|b\", \"a\\\\b\", \"~a\", \"!a\"]\nwarning: 1:27: models.allowed_models[0]: `gpt-?` holds `?`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:36: models.allowed_models[1]: `gpt-[45]` holds `[`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:48: models.allowed_models[2]: `{a,b}` holds `,`, which no name has: write each name as an entry of its own\nwarning: 1:57: models.allowed_models[3]: `^a$` holds `^`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:64: models.allowed_models[4]: `a|b` holds `|`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:71: models.allowed_models[5]: `a\\b` holds `\\`, which means itself: only `*` is special, and stands for any characters; write each name as it is sent\nwarning: 1:84: models.allowed_models[7]: `!a` begins with `!`, which negates nothing here: write the name without it, in the list that is meant\n",
         ),
     ),
     (
@@ -2887,6 +3010,76 @@ const NAMES: &[Row<&str>] = &[
         "models: {blocked_models: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]}\n",
         Refused(
             "sekuire.yml:1:27: models.blocked_models[0]: is longer than 256 bytes: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`\n  help: write the name alone, or its beginning and `*`",
+        ),
+    ),
+    (
+        "several names in one entry",
+        "models: {allowed_models: ['gpt-4o,o3'], blocked_models: [\"a; b\"]}\ntoolsets:\n  blocked_tools:\n    - file_delete, env_set\n    - name: a b\n",
+        Means(
+            "models, allowed [\"gpt-4o,o3\"], blocked [\"a; b\"]\ntools, blocked [\"file_delete, env_set\", \"a b\"]\nwarning: 1:27: models.allowed_models[0]: `gpt-4o,o3` holds `,`, which no name has: write each name as an entry of its own\nwarning: 1:58: models.blocked_models[0]: `a; b` holds `;`, which no name has: write each name as an entry of its own\nwarning: 4:7: toolsets.blocked_tools[0]: `file_delete, env_set` holds `,`, which no name has: write each name as an entry of its own\nwarning: 5:7: toolsets.blocked_tools[1]: `a b` holds white space, which no name has: write each name as an entry of its own, as it is sent\n",
+        ),
+    ),
+    (
+        "quotes inside of quotes",
+        "toolsets: {allowed_tools: ['\"web\"', '‘a’']}\n",
+        Means(
+            "tools, allowed [\"\\\"web\\\"\", \"‘a’\"]\nwarning: 1:28: toolsets.allowed_tools[0]: `\"web\"` holds `\"`, which no name has: write the name without quotes of its own\nwarning: 1:37: toolsets.allowed_tools[1]: `‘a’` holds `‘`, which no name has: write the name without quotes of its own\n",
+        ),
+    ),
+    (
+        "a URL for a model",
+        "models: {allowed_models: ['https://api.openai.com/o3']}\n",
+        Means(
+            "models, allowed [\"https://api.openai.com/o3\"]\nwarning: 1:27: models.allowed_models[0]: `https://api.openai.com/o3` holds `//`, which no name has: write the name alone, not a URL\n",
+        ),
+    ),
+    (
+        "a regular expression for a beginning",
+        "models: {allowed_models: ['gpt-4.*', '.*']}\ntoolsets: {blocked_tools: ['.*delete.*', 'delete_.*']}\n",
+        Means(
+            "models, allowed [\"gpt-4.*\", \".*\"]\ntools, blocked [\".*delete.*\", \"delete_.*\"]\nwarning: 1:27: models.allowed_models[0]: `gpt-4.*` matches only names with a `.` there: `*` alone stands for any characters\nwarning: 1:38: models.allowed_models[1]: `.*` matches only names with a `.` there: `*` alone stands for any characters\nwarning: 2:28: toolsets.blocked_tools[0]: `.*delete.*` matches only names with a `.` there: `*` alone stands for any characters\nwarning: 2:42: toolsets.blocked_tools[1]: `delete_.*` matches only names with a `.` there: `*` alone stands for any characters\n",
+        ),
+    ),
+    (
+        "a hyphen too many",
+        "models:\n  allowed_models:\n    - -o3\n",
+        Means(
+            "models, allowed [\"-o3\"]\nwarning: 3:7: models.allowed_models[0]: `-o3` begins with `-`, as hardly any name does: write one `-` and a space before each entry\n",
+        ),
+    ),
+    (
+        "a comma in the model of a limit",
+        "rate_limits: {per_model: {'o3,gpt-4o': {requests_per_day: 1}}}\n",
+        Means(
+            "o3,gpt-4o: 1 request per day\nwarning: 1:27: rate_limits.per_model.\"o3,gpt-4o\": `o3,gpt-4o` holds `,`, which no name has: write each name as an entry of its own\n",
+        ),
+    ),
+    (
+        "names as others write them",
+        "models: {allowed_models: ['ft:gpt-4o:org::id', anthropic/claude-3.5, accounts/x/models/y, gpt-4o-2024-08-06, '@cf/meta/llama', 'claude@20240229', 'hf.co/a/b:Q4_K_M', '*mini']}\ntoolsets: {allowed_tools: ['mcp:x/*', 'mcp:x/y', space.name, 'space.*', 'a_B-9']}\n",
+        Means(
+            "models, allowed [\"ft:gpt-4o:org::id\", \"anthropic/claude-3.5\", \"accounts/x/models/y\", \"gpt-4o-2024-08-06\", \"@cf/meta/llama\", \"claude@20240229\", \"hf.co/a/b:Q4_K_M\", \"*mini\"]\ntools, allowed [\"mcp:x/*\", \"mcp:x/y\", \"space.name\", \"space.*\", \"a_B-9\"]\nwarning: 2:39: toolsets.allowed_tools[1]: `mcp:x/y` adds nothing: `mcp:x/*` matches it too\nwarning: 2:50: toolsets.allowed_tools[2]: `space.name` adds nothing: `space.*` matches it too\n",
+        ),
+    ),
+    (
+        "tools that are blocked by another name",
+        "toolsets:\n  allowed_tools: [web_search, 'mcp:x/y', 'mcp:z', shell, code_interpreter, own]\n  blocked_tools: [web_search_preview, 'mcp:x', code_interpreter, 'shel*']\n",
+        Means(
+            "tools, allowed [\"web_search\", \"mcp:x/y\", \"mcp:z\", \"shell\", \"code_interpreter\", \"own\"], blocked [\"web_search_preview\", \"mcp:x\", \"code_interpreter\", \"shel*\"]\nwarning: 2:19: toolsets.allowed_tools[0]: `web_search` is allowed, but `web_search_preview`, which means it too, is blocked: it is blocked\nwarning: 2:31: toolsets.allowed_tools[1]: `mcp:x/y` is allowed, but `mcp:x`, which means it too, is blocked: it is blocked\nwarning: 2:51: toolsets.allowed_tools[3]: `shell` is allowed, but `shel*` is blocked: it is blocked\nwarning: 2:58: toolsets.allowed_tools[4]: `code_interpreter` is both allowed and blocked: it is blocked\n",
+        ),
+    ),
+    (
+        "a server of which every one is blocked",
+        "toolsets: {allowed_tools: ['mcp:x/y'], blocked_tools: [mcp]}\n",
+        Means(
+            "tools, allowed [\"mcp:x/y\"], blocked [\"mcp\"]\nwarning: 1:28: toolsets.allowed_tools[0]: `mcp:x/y` is allowed, but `mcp`, which means it too, is blocked: it is blocked\n",
+        ),
+    ),
+    (
+        "a comma behind a name",
+        "models:\n  allowed_models:\n    - gpt-4o,\n    - o3,;\n",
+        Means(
+            "models, allowed [\"gpt-4o,\", \"o3,;\"]\nwarning: 3:7: models.allowed_models[0]: `gpt-4o,` holds `,`, which no name has: remove the comma\nwarning: 4:7: models.allowed_models[1]: `o3,;` holds `,`, which no name has: write each name as an entry of its own\n",
         ),
     ),
 ];
@@ -3087,7 +3280,7 @@ const HOSTS: &[Row<&str>] = &[
         "white space inside",
         "permissions: {network: {allowed_domains: ['exa mple.com']}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `exa mple.com` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `exa mple.com` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own",
         ),
     ),
     (
@@ -3196,7 +3389,7 @@ const HOSTS: &[Row<&str>] = &[
         "a range of addresses",
         "permissions: {network: {allowed_domains: ['10.0.0.0/8']}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `10.0.0.0/8` has a path\n  help: write the host alone",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `10.0.0.0/8` is a range of addresses\n  help: address ranges are not supported: write each address, or the names of the hosts",
         ),
     ),
     (
@@ -3217,7 +3410,7 @@ const HOSTS: &[Row<&str>] = &[
         "a list of hosts in one entry",
         "permissions: {network: {allowed_domains: ['a.example, b.example']}}\n",
         Refused(
-            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example, b.example` is not a host name\n  help: write a name as in `api.openai.com`, or an address as in `127.0.0.1` or `[::1]`",
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example, b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own",
         ),
     ),
     (
@@ -3251,6 +3444,27 @@ const HOSTS: &[Row<&str>] = &[
         "permissions: {network: {blocked_domains: ['0x7f.1']}}\n",
         Refused(
             "sekuire.yml:1:43: permissions.network.blocked_domains[0]: `0x7f.1` is not an address in its usual form\n  help: write four decimal numbers, as in `127.0.0.1`",
+        ),
+    ),
+    (
+        "two hosts in one entry",
+        "permissions: {network: {allowed_domains: ['a.example,b.example', 'a.example;b.example', 'a.example b.example']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `a.example,b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own\nsekuire.yml:1:66: permissions.network.allowed_domains[1]: `a.example;b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own\nsekuire.yml:1:89: permissions.network.allowed_domains[2]: `a.example b.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own",
+        ),
+    ),
+    (
+        "a variable, alternatives and quotes",
+        "permissions: {network: {allowed_domains: ['${HOST}', '{a,b}.example', '(a|b).example', '\"a.example\"']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.allowed_domains[0]: `${HOST}` holds a character that no host has\n  help: write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded\nsekuire.yml:1:54: permissions.network.allowed_domains[1]: `{a,b}.example` holds a comma, a semicolon or white space\n  help: write each host as an entry of its own\nsekuire.yml:1:71: permissions.network.allowed_domains[2]: `(a|b).example` holds a character that no host has\n  help: write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded\nsekuire.yml:1:88: permissions.network.allowed_domains[3]: `\"a.example\"` holds a character that no host has\n  help: write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded",
+        ),
+    ),
+    (
+        "ranges of addresses",
+        "permissions: {network: {blocked_domains: ['10.0.0.0/8', '[fd00::]/8', '10.0.0.0/']}}\n",
+        Refused(
+            "sekuire.yml:1:43: permissions.network.blocked_domains[0]: `10.0.0.0/8` is a range of addresses\n  help: address ranges are not supported: write each address, or the names of the hosts\nsekuire.yml:1:57: permissions.network.blocked_domains[1]: `[fd00::]/8` is a range of addresses\n  help: address ranges are not supported: write each address, or the names of the hosts\nsekuire.yml:1:71: permissions.network.blocked_domains[2]: `10.0.0.0/` has a path\n  help: write the host alone",
         ),
     ),
 ];
@@ -3446,6 +3660,34 @@ const PATHS: &[Row<&str>] = &[
             "services, allowed [\"a\", \"a\"]\nendpoints of a: [\"x\"]\nwarning: 1:40: permissions.api.allowed_services[0]: the `endpoints` of `a` restrict nothing: it is also listed without\n",
         ),
     ),
+    (
+        "a host that is allowed, and its service isn't",
+        "permissions:\n  network: {allowed_domains: [api.anthropic.com, api.openai.com, a.example, '*.stripe.com']}\n  api: {allowed_services: [{service_name: openai}]}\n",
+        Means(
+            "hosts, allowed [\"api.anthropic.com\", \"api.openai.com\", \"a.example\", \"*.stripe.com\"]\nservices, allowed [\"openai\"]\nwarning: 2:31: permissions.network.allowed_domains[0]: `api.anthropic.com` is allowed, but its service `anthropic` is not in `allowed_services`: it is refused\n",
+        ),
+    ),
+    (
+        "a host that is allowed, and no service is",
+        "permissions:\n  api: {enabled: false}\n  network: {allowed_domains: [api.openai.com]}\n",
+        Means(
+            "hosts, allowed [\"api.openai.com\"]\nservices, off\nwarning: 3:31: permissions.network.allowed_domains[0]: `api.openai.com` is allowed, but `permissions.api` is off: it is refused\n",
+        ),
+    ),
+    (
+        "services that are named as hosts",
+        "permissions:\n  api:\n    allowed_services:\n      - service_name: api.openai.com\n      - service_name: https://api.anthropic.com/v1\n      - service_name: https://a.example\n      - service_name: a.example\n      - service_name: '*.example'\n",
+        Means(
+            "services, allowed [\"api.openai.com\", \"https://api.anthropic.com/v1\", \"https://a.example\", \"a.example\", \"*.example\"]\nwarning: 4:9: permissions.api.allowed_services[0].service_name: `api.openai.com` is no service's name: write `openai`, which this host is of\nwarning: 5:9: permissions.api.allowed_services[1].service_name: `https://api.anthropic.com/v1` is no service's name: write `anthropic`, which this host is of\nwarning: 6:9: permissions.api.allowed_services[2]: `https://a.example` adds nothing: `*.example` allows it too\nwarning: 6:9: permissions.api.allowed_services[2].service_name: `https://a.example` is no service's name: write one, and say by `--service-host` which hosts it has\nwarning: 7:9: permissions.api.allowed_services[3]: `a.example` adds nothing: `*.example` allows it too\nwarning: 7:9: permissions.api.allowed_services[3].service_name: `a.example` is no service's name: write one, and say by `--service-host` which hosts it has\n",
+        ),
+    ),
+    (
+        "endpoints that are no paths",
+        "permissions: {api: {allowed_services: [{service_name: openai, endpoints: [POST /chat/completions, 'https://api.openai.com/v1/chat', 'chat, models', /v1, /v1/chat/completions]}]}}\n",
+        Means(
+            "services, allowed [\"openai\"]\nendpoints of openai: [\"POST /chat/completions\", \"https://api.openai.com/v1/chat\", \"chat, models\", \"/v1\", \"/v1/chat/completions\"]\nwarning: 1:75: permissions.api.allowed_services[0].endpoints[0]: `POST /chat/completions` begins with a method: write the path alone, as in `chat/completions`\nwarning: 1:99: permissions.api.allowed_services[0].endpoints[1]: `https://api.openai.com/v1/chat` is a URL: write the path alone, as in `chat/completions`\nwarning: 1:133: permissions.api.allowed_services[0].endpoints[2]: `chat, models` holds a comma, a semicolon or white space: write each path as an entry of its own\nwarning: 1:149: permissions.api.allowed_services[0].endpoints[3]: `/v1` names no endpoint: write what comes after `/v1/`, as in `chat/completions`\n",
+        ),
+    ),
 ];
 
 /// Dialects that contradict each other, or ask for what isn't done.
@@ -3494,7 +3736,7 @@ const DIALECTS: &[Row<&str>] = &[
         "a default that contradicts itself",
         "policy: {network: {deny_all_other: false}}\n",
         Refused(
-            "sekuire.yml:1:20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not `false`\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
         ),
     ),
     (
@@ -3620,6 +3862,48 @@ const DIALECTS: &[Row<&str>] = &[
         "a key that envelopes don't have",
         "content: {models: {}}\nsignatur: a\n",
         Refused("sekuire.yml:2:1: signatur: unknown key\n  help: did you mean `signature`?"),
+    ),
+    (
+        "everything else isn't refused",
+        "policy: {network: {allowed_domains: [a.example], deny_all_other: no}}\n",
+        Refused(
+            "sekuire.yml:1:66: policy.network.deny_all_other: must be `true`, not the text `no`\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
+        ),
+    ),
+    (
+        "everything else is refused by a text",
+        "policy: {network: {deny_all_other: 'true'}}\n",
+        Refused(
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not the text `true`\n  help: remove the quotes",
+        ),
+    ),
+    (
+        "everything else is refused by nothing",
+        "policy: {network: {deny_all_other: }}\n",
+        Refused(
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not null\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
+        ),
+    ),
+    (
+        "capabilities that are rules",
+        "capabilities: {allowed_tools: [a]}\n",
+        Means(
+            "tools, allowed [\"a\"]\ntranslated: 1:16: capabilities.allowed_tools: read as `allowed_tools`, as Sekuire's policy guide writes it\n",
+        ),
+    ),
+    (
+        "capabilities that are rules and more",
+        "agent: {capabilities: {denied_tools: [a], provides: [b]}}\n",
+        Means(
+            "tools, blocked [\"a\"]\ntranslated: 1:24: agent.capabilities.denied_tools: read as `blocked_tools`, as Sekuire's policy guide writes it\nnot enforced: 1:9: agent.capabilities: what else is in it describes, restricts nothing\n",
+        ),
+    ),
+    (
+        "keys of dialects that are misspelt",
+        "policy: {tools: {alowed: [a], deneid: [b]}, rate_limits: {max_request_per_minute: 1}, netwrk: {allowed_domains: [a]}}\nagent: {alowed_tools: [a], models: {denied_model: [a]}, capabilities: {denied_tool: [a]}}\nrate_limits: {requests: {max_per_minut: 1}}\npermissions: {network: {allowed_host: [a]}}\n",
+        Refused(
+            "sekuire.yml:1:18: policy.tools.alowed: unknown key\n  help: did you mean `allowed`?\nsekuire.yml:1:31: policy.tools.deneid: unknown key\n  help: did you mean `denied`?\nsekuire.yml:1:59: policy.rate_limits.max_request_per_minute: unknown key\n  help: did you mean `max_requests_per_minute`?\nsekuire.yml:1:87: policy.netwrk: unknown key\n  help: did you mean `network`?\nsekuire.yml:2:9: agent.alowed_tools: unknown key\n  help: did you mean `allowed_tools`?\nsekuire.yml:2:37: agent.models.denied_model: unknown key\n  help: did you mean `denied_models`?\nsekuire.yml:2:72: agent.capabilities.denied_tool: unknown key\n  help: did you mean `denied_tools`?\nsekuire.yml:3:26: rate_limits.requests.max_per_minut: unknown key\n  help: did you mean `max_per_minute`?\nsekuire.yml:4:25: permissions.network.allowed_host: unknown key\n  help: did you mean `allowed_hosts`?",
+        ),
     ),
 ];
 
@@ -3818,14 +4102,14 @@ const FOREIGN: &[Row<&str>] = &[
         "`permissions.network.default_deny`",
         "permissions: {network: {default_deny: 1}}\n",
         Refused(
-            "sekuire.yml:1:25: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:25: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused",
         ),
     ),
     (
         "`permissions.network.deny_all_other`",
         "permissions: {network: {deny_all_other: 1}}\n",
         Refused(
-            "sekuire.yml:1:25: permissions.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:25: permissions.network.deny_all_other: belongs to another form of policy, not read here\n  help: write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused",
         ),
     ),
     (
@@ -4042,7 +4326,7 @@ const FOREIGN: &[Row<&str>] = &[
         "`policy.network.deny_all_other`",
         "policy: {network: {deny_all_other: 1}}\n",
         Refused(
-            "sekuire.yml:1:20: policy.network.deny_all_other: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already",
+            "sekuire.yml:1:36: policy.network.deny_all_other: must be `true`, not the number `1`\n  help: write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed",
         ),
     ),
     (
@@ -4119,7 +4403,7 @@ const FOREIGN: &[Row<&str>] = &[
         "a section of several keys",
         "permissions:\n  model: {allowed_models: [a], max_temperature: 1}\n  tools: {enforce_whitelist: true, blocked_patterns: [b], timeout_seconds: 3}\n  network: {allow: [a], block: [b], default_deny: true}\n  content: {blocked_input_patterns: [x]}\n",
         Refused(
-            "sekuire.yml:2:11: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`\nsekuire.yml:2:32: permissions.model.max_temperature: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:3:11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`\nsekuire.yml:3:36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`\nsekuire.yml:3:59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:4:13: permissions.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:25: permissions.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:37: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: remove it: `permissions.network.allowed_domains` refuses everything else already\nsekuire.yml:5:13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
+            "sekuire.yml:2:11: permissions.model.allowed_models: belongs to another form of policy, not read here\n  help: write `allowed_models` under `agent.models`\nsekuire.yml:2:32: permissions.model.max_temperature: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:3:11: permissions.tools.enforce_whitelist: belongs to another form of policy, not read here\n  help: write `allowed_tools` under `agent.toolsets`\nsekuire.yml:3:36: permissions.tools.blocked_patterns: belongs to another form of policy, not read here\n  help: write `blocked_tools` under `agent.toolsets`\nsekuire.yml:3:59: permissions.tools.timeout_seconds: belongs to another form of policy, not read here\n  help: remove it: parameters of a call are not judged here\nsekuire.yml:4:13: permissions.network.allow: belongs to another form of policy, not read here\n  help: write `allowed_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:25: permissions.network.block: belongs to another form of policy, not read here\n  help: write `blocked_domains` under `permissions.network`, hosts without scheme or path\nsekuire.yml:4:37: permissions.network.default_deny: belongs to another form of policy, not read here\n  help: write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused\nsekuire.yml:5:13: permissions.content.blocked_input_patterns: belongs to another form of policy, not read here\n  help: remove it: what messages say is not judged here",
         ),
     ),
     (

@@ -246,8 +246,8 @@ fn a_key_that_somebody_made_is_not_trusted() {
     assert_eq!(
         refused(trust(), &envelope),
         [
-            "signing_public_key: is another key than the one trusted as `key_1`\n  help: fetch the policy again, or trust that key if it is meant",
             "signature: does not verify with the key `key_1`\n  help: the policy was changed after it was signed, or signed by somebody else",
+            "signing_public_key: is another key than the one trusted as `key_1`\n  help: fetch the policy again, or trust that key if it is meant",
         ]
     );
     envelope["signing_public_key"] = Value::Null;
@@ -467,10 +467,10 @@ fn a_trust_file_is_read_strictly() {
         ("workspace: ws_1", "line 1, column 1: trusts no key\n  help: write at least one under `keys`".to_owned()),
         (
             "keys: {a: b}\nminimum_versoin: 1",
-            "line 1, column 11: keys.a: must be an Ed25519 public key, as 64 hexadecimal digits\n  \
+            "line 1, column 1: has no `workspace`\n  help: write the workspace's id\n\
+             line 1, column 11: keys.a: must be an Ed25519 public key, as 64 hexadecimal digits\n  \
              help: copy the workspace's public key, in quotes, without prefix or spaces\n\
-             line 2, column 1: minimum_versoin: unknown key\n  help: did you mean `minimum_version`?\n\
-             line 1, column 1: has no `workspace`\n  help: write the workspace's id"
+             line 2, column 1: minimum_versoin: unknown key\n  help: did you mean `minimum_version`?"
                 .to_owned(),
         ),
         (

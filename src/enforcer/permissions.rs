@@ -1,7 +1,7 @@
 //! Questions that no HTTP call answers by itself: files and services.
 
 use super::PolicyEnforcer;
-use crate::policy::{ApiMatch, FilesystemMatch, extension};
+use crate::policy::{ApiMatch, ApiRules, FilesystemMatch, extension};
 use crate::violation::{PolicyViolation, Rule, Seen, shown};
 
 impl PolicyEnforcer {
@@ -46,6 +46,37 @@ impl PolicyEnforcer {
     /// [`Rule::ApiDisabled`] or [`Rule::ApiNotAllowed`], in [`Mode::Block`](crate::Mode::Block).
     pub fn enforce_api(&self, service: &str) -> Result<(), PolicyViolation> {
         self.answer(self.judge_api(service, None, Seen::Question))
+    }
+
+    /// Whether a host may be called as far as the rules on services go, given the service that it is
+    /// ([`SekuireLayer::service_of`](crate::SekuireLayer::service_of)): while services are restricted, a host that is
+    /// none is refused.
+    ///
+    /// ```
+    /// use tower_sekuire::{Policy, PolicyEnforcer};
+    ///
+    /// let policy = Policy::from_yaml("permissions: {api: {allowed_services: [{service_name: openai}]}}")?;
+    /// let enforcer = PolicyEnforcer::new(policy);
+    /// assert!(enforcer.enforce_service_of("api.openai.com", Some("openai")).is_ok());
+    /// assert!(enforcer.enforce_service_of("api.example.com", None).is_err());
+    /// # Ok::<(), tower_sekuire::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Rule::ApiDisabled`] or [`Rule::ApiNotAllowed`], in [`Mode::Block`](crate::Mode::Block).
+    pub fn enforce_service_of(
+        &self,
+        host: &str,
+        service: Option<&str>,
+    ) -> Result<(), PolicyViolation> {
+        let api = self.inner.policy.api();
+        self.answer(match service {
+            Some(service) => self.judge_api(service, None, Seen::Question),
+            None if api.is_some_and(ApiRules::is_restricted) => self
+                .judge_unknown_service(host)
+                .map_err(|violation| violation.at(Seen::Question)),
+            None => Ok(()),
+        })
     }
 
     fn judge_filesystem(&self, path: &str) -> Result<(), PolicyViolation> {

@@ -1,9 +1,9 @@
 //! What to write instead, of values that are of the wrong type and of text that a parser can't read.
 
-use super::document::{Format, Value};
+use super::document::{Format, Node, Value};
 use super::error::shown;
 use super::reader::Field;
-use super::{schema, sections};
+use super::schema::{self, is_limit};
 
 /// For a service that is named without its key.
 pub(super) const SERVICE: &str = "write `- service_name: openai` for each";
@@ -67,13 +67,93 @@ pub(super) fn on_text(field: &Field<'_>) -> String {
             "put it in quotes, as it is written"
         }
         Value::Map(entries) => match &**entries {
+            [(key, value)] if field.key.is_empty() => {
+                return alone(&field.place, key.text().unwrap_or_default(), &value.value);
+            }
             [(key, value)] => return quoted(key.text().unwrap_or_default(), &value.value),
-            _ => "write one text, without keys below it",
+            _ => match entries
+                .iter()
+                .find(|(key, _)| key.text().is_some_and(says_name))
+            {
+                Some((key, value)) if field.key.is_empty() => {
+                    return alone(&field.place, key.text().unwrap_or_default(), &value.value);
+                }
+                _ => "write one text, without keys below it",
+            },
         },
         Value::List(_) if field.key.is_empty() => "write each entry by itself, without brackets",
         Value::List(_) | Value::Text(_) => "write one text, not a list",
     };
     help.to_owned()
+}
+
+/// Of a mapping where a list has its entries, each a text.
+pub(super) fn alone(place: &str, key: &str, value: &Value) -> String {
+    let what = if place.ends_with("_domains[]") {
+        "host"
+    } else if ["_models[]", "_tools[]"]
+        .iter()
+        .any(|end| place.ends_with(end))
+    {
+        "name"
+    } else {
+        return quoted(key, value);
+    };
+    match value {
+        Value::Text(text) if says_name(key) && place.ends_with("_tools[]") => {
+            format!("write `- name: {}`", shown(text))
+        }
+        Value::Text(text) if says_name(key) => {
+            format!("write the {what} alone: `- {}`", shown(text))
+        }
+        Value::Text(text) if what == "name" && !key.is_empty() => {
+            let name = format!("{}:{}", shown(key), shown(text));
+            format!("write a name with a colon without a space after it: `- {name}`")
+        }
+        Value::Integer(number) if what == "name" && !key.is_empty() => {
+            let name = format!("{}:{number}", shown(key));
+            format!("write a name with a colon without a space after it: `- {name}`")
+        }
+        Value::Null | Value::Bool(_) | Value::Integer(_) if !key.is_empty() && !says_name(key) => {
+            format!("write the {what} alone: `- {}`", shown(key))
+        }
+        _ => format!("write the {what} alone, without keys"),
+    }
+}
+
+/// Of a mapping where a list of texts is due.
+pub(super) fn on_list_of_keys(field: &Field<'_>, entries: &[(Node, Node)]) -> String {
+    let what = if field.place.ends_with("_domains") {
+        "hosts"
+    } else if ["_models", "_tools"]
+        .iter()
+        .any(|end| field.place.ends_with(end))
+    {
+        "names"
+    } else {
+        return "begin each entry with `- `".to_owned();
+    };
+    let found = entries.iter().find_map(|(key, value)| {
+        let key = key.text().filter(|key| !key.is_empty())?;
+        match &value.value {
+            Value::Text(text) if says_name(key) => Some(text.as_str()),
+            Value::List(_) | Value::Map(_) => None,
+            _ if says_name(key) => None,
+            _ => Some(key),
+        }
+    });
+    match found {
+        Some(name) => format!("write a list of {what}: `- {}`", shown(name)),
+        None => "begin each entry with `- `".to_owned(),
+    }
+}
+
+/// Whether a key only says that a name follows.
+fn says_name(key: &str) -> bool {
+    matches!(
+        key,
+        "name" | "id" | "model" | "tool" | "host" | "domain" | "value" | "tool_name" | "model_name"
+    )
 }
 
 /// Of a text with a colon in it, which is a mapping unless it stands in quotes.
@@ -95,8 +175,23 @@ pub(super) fn on_count(number: &str) -> String {
     "write digits only, without point or exponent".to_owned()
 }
 
-/// For a key that has no place where it is.
-pub(super) fn on_key(key: &str, known: &[&str]) -> String {
+/// Where a whole number is due, and a text is.
+pub(super) fn on_count_as_text(text: &str) -> String {
+    let is_digits = |text: &str| {
+        (1..16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if text.strip_suffix(',').is_some_and(is_digits) {
+        return "remove the comma: a line ends without one".to_owned();
+    }
+    let number = text.trim_start_matches('0');
+    if number.len() < text.len() && is_digits(number) {
+        return format!("write it without a zero in front: `{number}`");
+    }
+    "write digits only, without quotes, separators or units".to_owned()
+}
+
+/// For a key that has no place where it is; `also` may stand there as well, as other dialects write it.
+pub(super) fn on_key(key: &str, known: &[&str], also: &[&str]) -> String {
     if let Some(before) = glued(key)
         && known.contains(&before)
     {
@@ -105,13 +200,69 @@ pub(super) fn on_key(key: &str, known: &[&str]) -> String {
     if key.starts_with(|char: char| char.is_whitespace() && char != ' ') {
         return "indent with plain spaces: the key begins with another kind of space".to_owned();
     }
-    match schema::nearest(key, known) {
+    if known
+        .iter()
+        .any(|key| matches!(*key, "requests_per_minute" | "per_agent"))
+        && key.starts_with(['r', 't'])
+        && let Some(help) = on_window(key)
+    {
+        return help;
+    }
+    if let Some(home) = schema::home(key).filter(|_| !known.contains(&key)) {
+        return format!("write it under `{home}`");
+    }
+    match schema::nearest(key, known).or_else(|| schema::nearest(key, also)) {
         Some(key) => format!("did you mean `{key}`?"),
         None => {
             let known: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
             format!("known here: {}", known.join(", "))
         }
     }
+}
+
+/// For a key of a section that other dialects write, if it is near to one of theirs.
+pub(super) fn on_key_of_dialect(key: &str, known: &[&str]) -> Option<String> {
+    if known.iter().any(|known| known.ends_with("_per_day"))
+        && let Some(help) = on_window(key)
+    {
+        return Some(help);
+    }
+    schema::nearest(key, known).map(|near| format!("did you mean `{near}`?"))
+}
+
+/// For a limit such as `requests_per_month`, by other windows than there are.
+pub(super) fn on_window(key: &str) -> Option<String> {
+    let (unit, window) = key.split_once("_per_")?;
+    let window = window.strip_suffix('s').unwrap_or(window);
+    let is_other = matches!(
+        window,
+        "second" | "sec" | "week" | "month" | "quarter" | "year"
+    );
+    let is_limit = matches!(
+        unit,
+        "requests" | "tokens" | "max" | "max_requests" | "max_tokens"
+    );
+    (is_other && is_limit).then(|| {
+        format!(
+            "there is no such window; use `{unit}_per_minute`, `{unit}_per_hour` or `{unit}_per_day`"
+        )
+    })
+}
+
+/// Of a key that has one value only.
+pub(super) fn on_deny_all_other(field: &Field<'_>) -> (String, &'static str) {
+    let not = match &field.node.value {
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Text(text) => format!("the text `{}`", shown(text)),
+        _ => field.node.described().to_owned(),
+    };
+    let help = match field.node.text() {
+        Some("true") => "remove the quotes",
+        _ => {
+            "write `true` to refuse every host that isn't in `allowed_domains`; without both, every host is allowed"
+        }
+    };
+    (format!("must be `true`, not {not}"), help)
 }
 
 /// Where a parser gave up, `begun` being the line on which what it was about begins.
@@ -153,6 +304,14 @@ pub(super) fn on_syntax(
         if char == ',' && message.contains(NO_CONTENT) {
             return "write an entry before the comma, or remove the comma".to_owned();
         }
+        let rest = line.get(end..).unwrap_or_default();
+        let rest = rest.strip_prefix(',').map(str::trim_start);
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#')) {
+            return "remove the comma: a line ends without one".to_owned();
+        }
+        if char == '\t' && word_before(line, end) == "-" {
+            return "put a space after the `-`, not a tab".to_owned();
+        }
         let item = line.trim_start().trim_start_matches("- ");
         let star = [": *", "[*", ", *"].iter().any(|star| line.contains(star));
         if star || item.starts_with('*') {
@@ -169,6 +328,12 @@ pub(super) fn on_syntax(
         Some(line) if help.contains("close the") => format!("{help}, opened on line {line}"),
         _ => help.to_owned(),
     }
+}
+
+/// What stands before a place of a line, with nothing around it.
+fn word_before(line: &str, end: usize) -> &str {
+    let before = line.get(..end).unwrap_or_default();
+    before.rsplit(' ').next().unwrap_or_default()
 }
 
 fn is_blank(line: &str) -> bool {
@@ -200,10 +365,6 @@ fn is_known(key: &str) -> bool {
 
 fn space_after(key: &str) -> String {
     format!("put a space after the colon of `{key}:`")
-}
-
-fn is_limit(key: &str) -> bool {
-    sections::LIMITS.iter().any(|(limit, ..)| *limit == key)
 }
 
 /// What the YAML parser says of a list or mapping without an entry where one is due.

@@ -32,6 +32,39 @@ pub(super) fn foreign(place: &str) -> Option<Foreign> {
         .map(|(_, foreign)| *foreign)
 }
 
+/// Keys that are read where `key` stands at `place`, since other dialects of Sekuire write them there.
+pub(super) fn also(place: &str, key: &str) -> &'static [&'static str] {
+    let parent = place.strip_suffix(key).unwrap_or_default();
+    match parent {
+        "models." | "agent.models." => &["denied_models"],
+        "toolsets." | "tools." | "agent.toolsets." | "agent.tools." => &["denied_tools"],
+        "agent." | "capabilities." | "agent.capabilities." => {
+            &["allowed_tools", "blocked_tools", "denied_tools"]
+        }
+        "permissions.network." => &["allowed_hosts", "blocked_hosts"],
+        "rate_limits.requests." | "rate_limits.tokens." => {
+            &["max_per_minute", "max_per_hour", "max_per_day"]
+        }
+        "policy." => &["models", "tools", "network", "rate_limits"],
+        "policy.models." | "policy.tools." => &["allowed", "blocked", "denied"],
+        "policy.network." => &[
+            "allowed_domains",
+            "blocked_domains",
+            "require_tls",
+            "deny_all_other",
+        ],
+        "policy.rate_limits." => &[
+            "max_requests_per_minute",
+            "max_requests_per_hour",
+            "max_requests_per_day",
+            "max_tokens_per_minute",
+            "max_tokens_per_hour",
+            "max_tokens_per_day",
+        ],
+        _ => &[],
+    }
+}
+
 const ALLOWED_MODELS: Foreign = Foreign::Key("write `allowed_models` under `agent.models`");
 const BLOCKED_MODELS: Foreign = Foreign::Key("write `blocked_models` under `agent.models`");
 const ALLOWED_TOOLS: Foreign = Foreign::Key("write `allowed_tools` under `agent.toolsets`");
@@ -43,7 +76,7 @@ const BLOCKED_DOMAINS: Foreign = Foreign::Key(
     "write `blocked_domains` under `permissions.network`, hosts without scheme or path",
 );
 const DENY_BY_DEFAULT: Foreign = Foreign::Key(
-    "remove it: `permissions.network.allowed_domains` refuses everything else already",
+    "write `allowed_domains`, which refuses every other host; without hosts in it, `[]`, every host is refused",
 );
 const REQUESTS_PER_MINUTE: Foreign =
     Foreign::Key("write `requests_per_minute` under `rate_limits.per_agent`");

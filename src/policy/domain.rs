@@ -94,6 +94,20 @@ impl Kind {
         if text == "*" {
             return Ok(Self::Any);
         }
+        if text.contains([',', ';']) || text.contains(char::is_whitespace) {
+            return Err((
+                "holds a comma, a semicolon or white space",
+                "write each host as an entry of its own",
+            ));
+        }
+        if text.contains([
+            '$', '{', '}', '(', ')', '|', '"', '\'', '`', '!', '=', '&', '+', '~',
+        ]) {
+            return Err((
+                "holds a character that no host has",
+                "write the host itself, as in `api.openai.com` or `*.openai.com`; variables are not expanded",
+            ));
+        }
         if text.contains("://") {
             return Err((
                 "is a URL, not a host",
@@ -102,6 +116,12 @@ impl Kind {
         }
         if text.contains('@') {
             return Err(("has user information", "write the host alone"));
+        }
+        if is_range(text) {
+            return Err((
+                "is a range of addresses",
+                "address ranges are not supported: write each address, or the names of the hosts",
+            ));
         }
         if text.contains(['/', '?', '#', '\\']) {
             return Err(("has a path", "write the host alone"));
@@ -138,6 +158,17 @@ impl Kind {
             )),
         }
     }
+}
+
+/// As in `10.0.0.0/8`.
+fn is_range(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else {
+        return false;
+    };
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    !bits.is_empty()
+        && bits.bytes().all(|byte| byte.is_ascii_digit())
+        && address.parse::<IpAddr>().is_ok()
 }
 
 /// A host in the one form in which hosts are compared.

@@ -39,11 +39,16 @@ pub struct Problem {
 }
 
 impl PolicyError {
-    /// The problems, in the order in which they were found; never empty, and cut
-    /// off after the first few dozen.
+    /// The problems, in the order of the file; never empty, and no more than 50: see [`more`](Self::more).
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// How many further problems were found, and are not told.
+    #[must_use]
+    pub fn more(&self) -> usize {
+        self.more
     }
 
     /// The file that was read, when it was one.
@@ -76,7 +81,7 @@ impl PolicyError {
     pub(super) fn new(drafts: Vec<Draft>, text: &str, format: Format) -> Self {
         let more = drafts.len().saturating_sub(MAX_PROBLEMS);
         let mut reread = 0;
-        let problems = drafts
+        let mut problems: Vec<_> = drafts
             .into_iter()
             .take(MAX_PROBLEMS)
             .map(|draft| {
@@ -93,6 +98,11 @@ impl PolicyError {
                 problem
             })
             .collect();
+        // What has no place, for want of time to look it up, comes last.
+        problems.sort_by_key(|problem| {
+            let place = problem.line.zip(problem.column);
+            (place.is_none(), place)
+        });
         Self {
             file: None,
             problems,

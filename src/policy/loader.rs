@@ -8,8 +8,9 @@ use std::path::Path;
 use super::compile::{self, Categories};
 use super::document::{self, Format, Node, Value};
 use super::error::{Draft, PolicyError, shown};
+use super::schema::{DESCRIBES, DESCRIBES_THE_REST};
 use super::translate::translate;
-use super::{Policy, pattern::NamePattern};
+use super::{Notice, Policy, pattern::NamePattern};
 
 /// Loads a [`Policy`] with choices that the file can't make.
 ///
@@ -159,6 +160,15 @@ impl PolicyLoader {
         let translated = translate(&mut root);
         let mut rules = compile::compile(&root, self.agent.as_deref(), self.accept_unenforced)
             .map_err(refused)?;
+        for section in &mut rules.inner.unenforced {
+            let within = |notice: &Notice| {
+                let rest = notice.path.strip_prefix(&*section.path);
+                rest.is_some_and(|rest| rest.starts_with('.'))
+            };
+            if translated.iter().any(within) && section.message == DESCRIBES {
+                section.message = DESCRIBES_THE_REST.to_owned();
+            }
+        }
         rules.inner.translated = translated;
         #[cfg(feature = "signed")]
         if let Some(folder) = folder {

@@ -19,6 +19,7 @@ mod filesystem;
 mod identity;
 mod json_schema;
 mod loader;
+mod names;
 mod pattern;
 mod reader;
 mod rules;

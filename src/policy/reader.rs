@@ -272,7 +272,11 @@ impl Reader {
             Value::Text(_) | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
                 "write it as a list, as in `[one, two]`"
             }
-            Value::Map(_) => "begin each entry with `- `",
+            Value::Map(entries) => {
+                let message = format!("must be a list, not {}", field.node.described());
+                self.problem(field, message, &advice::on_list_of_keys(field, entries));
+                return None;
+            }
         };
         let message = format!("must be a list, not {}", field.node.described());
         self.problem(field, message, help);
@@ -317,10 +321,11 @@ impl Reader {
                 "must be a whole number, not null".to_owned(),
                 "remove the key for no limit",
             ),
-            Value::Text(text) => (
-                format!("must be a whole number, not the text `{}`", shown(text)),
-                "write digits only, without quotes, separators or units",
-            ),
+            Value::Text(text) => {
+                let message = format!("must be a whole number, not the text `{}`", shown(text));
+                self.problem(field, message, &advice::on_count_as_text(text));
+                return None;
+            }
             Value::Float(number) => {
                 let message = format!("must be a whole number, not {}", field.node.described());
                 self.problem(field, message, &advice::on_count(number));
@@ -402,6 +407,14 @@ impl Reader {
 
     /// A value of any shape, as long as nothing in it looks like a rule.
     fn free(&mut self, field: &Field<'_>) {
+        if is_rule_for_models(field) {
+            self.key_problem(
+                field,
+                "looks like a rule, but no rules are read here",
+                "write the rule under `agent.models`",
+            );
+            return;
+        }
         match &field.node.value {
             Value::Map(_) => {
                 for entry in self.mapping(field).unwrap_or_default() {
@@ -430,6 +443,11 @@ impl Reader {
 
     /// A key that has no place where it is, given what could be there.
     pub(super) fn unknown(&mut self, field: &Field<'_>, known: &[&str]) {
+        if field.place == "policy.network.deny_all_other" {
+            let (message, help) = advice::on_deny_all_other(field);
+            self.problem(field, message, help);
+            return;
+        }
         match dialect::foreign(&field.place) {
             Some(dialect::Foreign::Key(help)) => {
                 self.key_problem(
@@ -441,7 +459,9 @@ impl Reader {
             Some(dialect::Foreign::Section) => self.unknown_section(field, known),
             None if self.is_flooded() => self.problems.push(Draft::counted()),
             None => {
-                self.key_problem(field, "unknown key", &advice::on_key(field.key, known));
+                let also = dialect::also(&field.place, field.key);
+                let help = advice::on_key(field.key, known, also);
+                self.key_problem(field, "unknown key", &help);
             }
         }
     }
@@ -457,6 +477,10 @@ impl Reader {
                     self.unknown(&entry, known);
                 } else if schema::is_request(entry.key) {
                     self.ask(&entry);
+                } else if let also = dialect::also(&entry.place, entry.key)
+                    && let Some(help) = advice::on_key_of_dialect(entry.key, also)
+                {
+                    self.key_problem(&entry, "unknown key", &help);
                 } else {
                     self.key_problem(
                         &entry,
@@ -474,6 +498,21 @@ impl Reader {
             );
         }
     }
+}
+
+/// Whether the model that an agent is set up with is a list of models, or lists of them.
+fn is_rule_for_models(field: &Field<'_>) -> bool {
+    let is_model = matches!(
+        &*field.place,
+        "agent.model" | "agent.llm.model" | "llm.model" | "identity.model"
+    );
+    let lists = ["allowed", "blocked", "denied"];
+    is_model
+        && match &field.node.value {
+            Value::List(_) => true,
+            Value::Map(_) => lists.iter().any(|list| field.below(list).is_some()),
+            _ => false,
+        }
 }
 
 /// The most names compared with those that are known; more were hardly written by hand.

@@ -4,6 +4,8 @@
 //! loads: add a key only with the code that reads it, or where it restricts
 //! nothing.
 
+use super::sections;
+
 /// What may stand in a field that restricts nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -181,6 +183,9 @@ pub(super) const RATE_LIMITS: &[&str] = &["per_agent", "per_model", "global"];
 /// Why a section that restricts nothing is listed as not enforced.
 pub(super) const DESCRIBES: &str = "describes, restricts nothing";
 
+/// The same, of a section that held rules, too.
+pub(super) const DESCRIBES_THE_REST: &str = "what else is in it describes, restricts nothing";
+
 /// Every key of a place that has both rules and descriptive sections.
 pub(super) fn known(
     rules: &[&'static str],
@@ -188,6 +193,27 @@ pub(super) fn known(
 ) -> Vec<&'static str> {
     let sections = sections.iter().map(|(name, _)| *name);
     rules.iter().copied().chain(sections).collect()
+}
+
+/// The section that a key belongs to, where there is only one.
+pub(super) fn home(key: &str) -> Option<&'static str> {
+    let home = match key {
+        "allowed_models" | "blocked_models" => "models",
+        "allowed_tools" | "blocked_tools" => "toolsets",
+        "allowed_domains" | "blocked_domains" | "require_tls" => "permissions.network",
+        "allowed_paths" | "blocked_paths" | "allowed_extensions" => "permissions.filesystem",
+        "allowed_services" => "permissions.api",
+        "service_name" => "permissions.api.allowed_services",
+        "filesystem" => "permissions",
+        "per_agent" | "per_model" => "rate_limits",
+        _ if is_limit(key) => "rate_limits.per_agent",
+        _ => return None,
+    };
+    Some(home)
+}
+
+pub(super) fn is_limit(key: &str) -> bool {
+    sections::LIMITS.iter().any(|(limit, ..)| *limit == key)
 }
 
 /// Whether a key leads to rules somewhere.

@@ -7,25 +7,26 @@ use std::time::Duration;
 
 use super::advice;
 use super::agents::{ToolEntries, ToolRules};
-use super::api::{ApiRules, ApiService, endpoint_covers, family_of};
+use super::api::{ApiMatch, ApiRules, ApiService, endpoint_covers, family_of};
 use super::document::Value;
 use super::domain::DomainPattern;
 use super::error::shown;
 use super::filesystem::{FilesystemRules, PathPattern, extension_entry};
+use super::names::{Named, warn_of_spelling};
 use super::pattern::NamePattern;
 use super::reader::{Field, Reader, Spot};
 use super::rules::{Limit, LimitScope, LimitUnit, NameMatch, NameRules, Names, NetworkRules};
 use super::schema;
-use crate::services;
-use crate::wire::endpoint::families;
+use crate::services::{self, Services};
+use crate::wire::{endpoint::families, tool};
 
 /// `models`.
 pub(super) fn models(reader: &mut Reader, field: &Field<'_>) -> NameRules {
     let mut lists = Lists::default();
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "allowed_models" => lists.allowed = Some(names(reader, &entry, Reader::entry)),
-            "blocked_models" => lists.blocked = names(reader, &entry, Reader::entry),
+            "allowed_models" => lists.allowed = Some(names(reader, &entry, model_name)),
+            "blocked_models" => lists.blocked = names(reader, &entry, model_name),
             "allowed_providers" => reader.ask(&entry),
             _ => reader.unknown(&entry, schema::MODELS),
         }
@@ -57,6 +58,7 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
         "tool",
         &Covers::of(NamePattern::covers_tools),
     );
+    lists.warn_of_other_names(reader);
     lists.warn_of_rewriting(reader);
     let entries = ToolEntries {
         allowed: lists.allowed.clone().unwrap_or_default(),
@@ -71,8 +73,20 @@ pub(super) fn toolsets(reader: &mut Reader, field: &Field<'_>) -> ToolRules {
     (rules, entries)
 }
 
+fn model_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let name = reader.entry(field)?;
+    warn_of_spelling(reader, field, name, Named::Model);
+    Some(name)
+}
+
 /// A tool's name, alone or in a mapping.
 fn tool_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let name = tool_entry(reader, field)?;
+    warn_of_spelling(reader, field, name, Named::Tool);
+    Some(name)
+}
+
+fn tool_entry<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     let Value::Map(entries) = &field.node.value else {
         return reader.entry(field);
     };
@@ -85,7 +99,8 @@ fn tool_name<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
         && !key.starts_with("x-")
     {
         let message = format!("must be text, not {}", field.node.described());
-        reader.problem(field, message, &advice::quoted(key, &value.value));
+        let help = advice::alone(&field.place, key, &value.value);
+        reader.problem(field, message, &help);
         return None;
     }
     let mut name = None;
@@ -139,18 +154,45 @@ impl Permissions {
 /// `permissions`.
 pub(super) fn permissions(reader: &mut Reader, field: &Field<'_>) -> Permissions {
     let mut rules = Permissions::default();
+    let mut hosts = Vec::new();
     for entry in reader.mapping(field).unwrap_or_default() {
         match entry.key {
-            "network" => rules.network = Some(network(reader, &entry)),
+            "network" => rules.network = Some(network(reader, &entry, &mut hosts)),
             "filesystem" => rules.filesystem = Some(filesystem(reader, &entry)),
             "api" => rules.api = Some(api(reader, &entry)),
             _ => reader.unknown(&entry, schema::PERMISSIONS),
         }
     }
+    if let Some(api) = rules.api.as_ref().filter(|api| api.is_restricted()) {
+        warn_of_refused_hosts(reader, api, &hosts);
+    }
     rules
 }
 
-fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
+/// Remarks on hosts that are allowed, and whose service is not. What is no known service may be named to the layer.
+fn warn_of_refused_hosts(reader: &mut Reader, api: &ApiRules, hosts: &[(Spot, DomainPattern)]) {
+    let known = Services::default();
+    let hosts = hosts.iter().take(MAX_HOSTS);
+    for (spot, host) in hosts.filter(|(_, host)| !host.as_str().contains('*')) {
+        let Some(service) = known.of(host.as_str()) else {
+            continue;
+        };
+        let why = match api.check(service) {
+            ApiMatch::Disabled => "`permissions.api` is off".to_owned(),
+            ApiMatch::NotListed => format!("its service `{service}` is not in `allowed_services`"),
+            _ => continue,
+        };
+        let message = format!("`{host}` is allowed, but {why}: it is refused");
+        reader.warn_at(spot, message);
+    }
+}
+
+/// Also gives the allow list with its places.
+fn network(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    hosts: &mut Vec<(Spot, DomainPattern)>,
+) -> NetworkRules {
     let mut lists = Lists::default();
     let (mut enabled, mut require_tls) = (true, false);
     for entry in reader.mapping(field).unwrap_or_default() {
@@ -168,6 +210,7 @@ fn network(reader: &mut Reader, field: &Field<'_>) -> NetworkRules {
         reader.warn(field, message);
     }
     lists.warn(reader, field, "host", &Covers::of(DomainPattern::covers));
+    *hosts = lists.allowed.clone().unwrap_or_default();
     NetworkRules {
         enabled,
         require_tls,
@@ -275,9 +318,52 @@ fn warn_of_services(reader: &mut Reader, services: &[(Spot, ApiService)]) {
 /// An entry of `endpoints`.
 fn endpoint<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     let text = reader.entry(field)?;
+    if let Some(why) = no_endpoint(text) {
+        reader.warn(field, format!("`{}` {why}", shown(text)));
+        return Some(text);
+    }
     let family = family_of(&NamePattern::new(text));
     reader.warn_of_typo(field, &family, families(), "endpoint");
     Some(text)
+}
+
+/// Why an entry of `endpoints` is the path of none.
+fn no_endpoint(text: &str) -> Option<&'static str> {
+    const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let first = text.split_whitespace().next().unwrap_or_default();
+    if METHODS.contains(&first) {
+        Some("begins with a method: write the path alone, as in `chat/completions`")
+    } else if text.contains("://") {
+        Some("is a URL: write the path alone, as in `chat/completions`")
+    } else if text.contains([',', ';']) || text.contains(char::is_whitespace) {
+        Some("holds a comma, a semicolon or white space: write each path as an entry of its own")
+    } else if matches!(text.trim_matches('/'), "v1" | "") {
+        Some("names no endpoint: write what comes after `/v1/`, as in `chat/completions`")
+    } else {
+        None
+    }
+}
+
+/// Remarks on a service that is named as its host is.
+fn warn_of_host(reader: &mut Reader, field: &Field<'_>, name: &str) {
+    let host = name.split_once("://").map_or(name, |(_, host)| host);
+    let host = host.split('/').next().unwrap_or_default();
+    if name.contains('*') {
+        return;
+    }
+    if let Some(service) = Services::default().of(host) {
+        let message = format!(
+            "`{}` is no service's name: write `{service}`, which this host is of",
+            shown(name)
+        );
+        reader.warn(field, message);
+    } else if name.contains(['.', '/']) {
+        let message = format!(
+            "`{}` is no service's name: write one, and say by `--service-host` which hosts it has",
+            shown(name)
+        );
+        reader.warn(field, message);
+    }
 }
 
 fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiService)> {
@@ -288,6 +374,7 @@ fn api_service(reader: &mut Reader, field: &Field<'_>) -> Option<(Spot, ApiServi
                 name = Some(reader.entry(&entry).map(NamePattern::new));
                 if let Some(Some(name)) = &name {
                     warn_of_variables(reader, &entry.spot(), name);
+                    warn_of_host(reader, &entry, name.as_str());
                     reader.warn_of_typo(&entry, name.as_str(), services::names(), "service");
                 }
             }
@@ -319,6 +406,7 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, 
             "per_model" => {
                 for model in reader.mapping(&entry).unwrap_or_default() {
                     if reader.spelling(&model, model.key_id, model.key) {
+                        warn_of_spelling(reader, &model, model.key, Named::Model);
                         let scope = LimitScope::PerModel(NamePattern::new(model.key));
                         limits_of(reader, &model, &scope, &mut limits);
                     }
@@ -333,8 +421,10 @@ pub(super) fn rate_limits(reader: &mut Reader, field: &Field<'_>) -> Vec<(Spot, 
     }
     if limits.len().saturating_mul(limits.len()) <= MAX_COMPARED {
         for (spot, limit) in &limits {
-            let mut others = limits.iter().map(|(_, other)| other);
-            if let Some(other) = others.find(|other| never_reached(limit, other)) {
+            let others = || limits.iter().map(|(_, other)| other);
+            if let Some(other) = others().find(|other| never_reached(limit, other)) {
+                reader.warn_at(spot, never_refuses(limit, other));
+            } else if let Some(other) = others().find(|other| never_filled(limit, other)) {
                 reader.warn_at(spot, never_refuses(limit, other));
             }
         }
@@ -390,21 +480,33 @@ fn limits_of(
 /// Whether what another limit lets through in this one's window is no more than this one allows: it counts at least
 /// the same calls, in a window that is no longer.
 fn never_reached(limit: &Limit, other: &Limit) -> bool {
-    let wider = match (&other.scope, &limit.scope) {
-        (LimitScope::Global, LimitScope::PerAgent | LimitScope::PerModel(_)) => true,
-        (LimitScope::PerModel(other), LimitScope::PerModel(model)) => {
-            other != model && other.covers(model)
-        }
-        _ => false,
-    };
     let sooner = match limit.window.cmp(&other.window) {
-        Ordering::Greater => wider || limit.scope == other.scope,
-        Ordering::Equal => wider,
+        Ordering::Greater => counts_the_same(other, limit),
+        Ordering::Equal => limit.scope != other.scope && counts_the_same(other, limit),
         Ordering::Less => false,
     };
     let times = limit.window.as_secs().checked_div(other.window.as_secs());
     let most = times.map(|times| times.saturating_mul(other.max));
     limit.unit == other.unit && sooner && most.is_some_and(|most| most <= limit.max)
+}
+
+/// Whether whatever a limit counts, another one counts too.
+fn counts_the_same(other: &Limit, limit: &Limit) -> bool {
+    match (&other.scope, &limit.scope) {
+        (LimitScope::Global, LimitScope::PerAgent | LimitScope::PerModel(_)) => true,
+        (LimitScope::PerModel(other), LimitScope::PerModel(model)) => other.covers(model),
+        (other, limit) => other == limit,
+    }
+}
+
+/// Whether another limit of a longer window, which counts at least the same calls, is used up no later than this one:
+/// so many calls are never within this one's window.
+fn never_filled(limit: &Limit, other: &Limit) -> bool {
+    limit.unit == other.unit
+        && limit.window < other.window
+        && counts_the_same(other, limit)
+        && other.max <= limit.max
+        && other.max > 0
 }
 
 fn never_refuses(limit: &Limit, other: &Limit) -> String {
@@ -533,6 +635,38 @@ fn warn_of_variables(reader: &mut Reader, spot: &Spot, entry: &impl Display) {
 }
 
 impl Lists<NamePattern> {
+    /// Remarks on tools that are allowed, and blocked by another of their names.
+    fn warn_of_other_names(&self, reader: &mut Reader) {
+        let allowed = self.allowed.as_deref().unwrap_or_default();
+        if takes_long(allowed, &self.blocked) {
+            return;
+        }
+        for (spot, entry) in allowed.iter().filter(|(_, entry)| !entry.is_wildcard()) {
+            let name = entry.as_str();
+            if self.blocked.iter().any(|(_, by)| by.covers_tools(entry)) {
+                // That is told already.
+                continue;
+            }
+            let family = tool::hosted_family(name);
+            let server = name.strip_prefix("mcp:").map(|rest| {
+                let label = rest.split_once('/').map_or(rest, |(label, _)| label);
+                format!("mcp:{label}")
+            });
+            let means_it = |by: &NamePattern| {
+                let names = [family, server.as_deref(), server.as_ref().map(|_| "mcp")];
+                let own = tool::hosted_family(by.as_str());
+                names.iter().flatten().any(|name| by.matches(name))
+                    || (own.is_some() && own == family)
+            };
+            if let Some((_, by)) = self.blocked.iter().find(|(_, by)| means_it(by)) {
+                let message = format!(
+                    "`{entry}` is allowed, but `{by}`, which means it too, is blocked: it is blocked"
+                );
+                reader.warn_at(spot, message);
+            }
+        }
+    }
+
     /// Remarks on names that can't stand on the wire: OpenAI takes letters, digits, `_` and `-` in a function's name, and
     /// some SDKs put `_` for the rest.
     fn warn_of_rewriting(&self, reader: &mut Reader) {
@@ -633,3 +767,6 @@ const MAX_COMPARED: usize = 100_000;
 
 /// The same, of the bytes that are gone through.
 const MAX_COMPARED_BYTES: usize = 3_000_000;
+
+/// The most hosts that are looked up among those of services.
+const MAX_HOSTS: usize = 1_000;

@@ -108,6 +108,7 @@ impl Moved {
 
     /// Tools among an agent's capabilities.
     fn capabilities(&mut self, agent: &mut Node, path: &str) {
+        let before = self.0.len();
         for (from, to) in TOOLS {
             let taken = agent.entry("capabilities").and_then(|node| node.take(from));
             if let Some(entry) = taken {
@@ -122,6 +123,10 @@ impl Moved {
                     Dialect::Guide,
                 );
             }
+        }
+        if self.0.len() > before {
+            // What is enforced is not told as what isn't.
+            agent.take_if("capabilities", Node::is_emptied);
         }
     }
 

@@ -74,9 +74,9 @@ async fn every_question_has_its_line() {
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let head = "Policy FILE, agent `Research Assistant`
 Enforced:
-  models: allowed gpt-4o-mini, gpt-4o; blocked gpt-3.5-turbo
-  tools: allowed web_search, files:read, calculator; blocked file_delete, env_set
-  network: TLS required; allowed api.openai.com, *.wikipedia.org; blocked *.malware.net
+  models: allowed `gpt-4o-mini`, `gpt-4o`; blocked `gpt-3.5-turbo`
+  tools: allowed `web_search`, `files:read`, `calculator`; blocked `file_delete`, `env_set`
+  network: TLS required; allowed `api.openai.com`, `*.wikipedia.org`; blocked `*.malware.net`
   limits: 10 requests per minute (per_agent)
 Not restricted:
   services
@@ -185,9 +185,86 @@ async fn json_lists_what_keeps_a_policy_from_loading() {
                 "message": "unknown key",
                 "help": "did you mean `allowed_models`?",
             }],
+            "more": 0,
             "allowed": false,
         })
     );
+}
+
+#[tokio::test]
+async fn problems_are_in_the_order_of_the_file_and_those_left_out_are_counted() {
+    let keys: String = (0..60).map(|key| format!("  zz{key}: 1\n")).collect();
+    let (code, out, err) = check(&format!("models:\n{keys}"), &["--json"]).await;
+    assert_eq!(code, Some(2));
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["problems"].as_array().unwrap().len(), 50);
+    assert_eq!(told["more"], 10);
+    assert!(err.ends_with("\nand 10 more\n"), "{err}");
+    // The section without a name is found wrong once all of its keys are read.
+    let policy = "tools:\n  allowed_tools:\n    - nme: a\n      nmae: b\n";
+    let (_, out, _) = check(policy, &["--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let problems = told["problems"].as_array().unwrap().iter();
+    let lines: Vec<_> = problems
+        .map(|told| told["line"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lines, [3, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_host_is_asked_of_the_rules_on_services_too() {
+    let policy = "permissions: { network: { blocked_domains: [b.example] }, api: { allowed_services: [{ service_name: openai, endpoints: [] }] } }";
+    let domains = [
+        "api.openai.com",
+        "api.anthropic.com",
+        "a.example",
+        "b.example",
+        "llm.internal",
+    ];
+    let questions = domains.iter().flat_map(|domain| ["--domain", domain]);
+    let mut args: Vec<_> = questions.collect();
+    args.extend(["--explain", "--service-host", "openai=llm.internal"]);
+    let (code, out, _) = check(policy, &args).await;
+    assert_eq!(code, Some(1));
+    let expected = "Policy FILE, agent `default`
+Enforced:
+  network: blocked `b.example`
+  services: allowed `openai` (no endpoint)
+Not restricted:
+  models
+  tools
+  limits
+Warnings:
+  FILE:1:109: permissions.api.allowed_services[0].endpoints: an empty list of endpoints allows none
+
+api.openai.com: ALLOWED
+  decided by no `allowed_domains`: whatever isn't blocked is allowed
+api.anthropic.com: BLOCKED [api_not_allowed] Service anthropic is not in the allowlist
+  decided by `allowed_services`, of which no entry matches the host's service `anthropic`
+a.example: BLOCKED [api_not_allowed] Host a.example is no known service, and services are restricted
+  decided by `allowed_services`: the host is no known service
+b.example: BLOCKED [network_blocked] Domain b.example is blocked by policy
+  decided by `b.example` in `blocked_domains`
+llm.internal: ALLOWED
+  decided by no `allowed_domains`: whatever isn't blocked is allowed
+";
+    assert_eq!(out, expected);
+    let off = "permissions: { api: { enabled: false } }";
+    let (code, out, _) = check(off, &["--domain", "api.openai.com", "--explain"]).await;
+    assert_eq!(code, Some(1));
+    let expected = "Policy FILE, agent `default`
+Enforced:
+  services: disabled, every service is refused
+Not restricted:
+  models
+  tools
+  network
+  limits
+
+api.openai.com: BLOCKED [api_disabled] API access is disabled
+  decided by `enabled: false` in `permissions.api`
+";
+    assert_eq!(out, expected);
 }
 
 #[tokio::test]
@@ -218,7 +295,7 @@ async fn what_was_translated_and_what_is_not_enforced_have_their_places_too() {
     let (_, out, _) = check(policy, &[]).await;
     let expected = "Policy FILE, agent `default`
 Enforced:
-  models: blocked gpt-4
+  models: blocked `gpt-4`
 Not restricted:
   tools
   network
@@ -417,7 +494,7 @@ async fn what_lies_beside_a_signed_policy_is_told_to_be_unsigned() {
         "Policy {policy}, agent `default`
 Signed by `k`: policy `p`, version 1, workspace `w`
 Enforced:
-  tools: allowed files:*
+  tools: allowed `files:*`
 Not restricted:
   models
   network
@@ -524,9 +601,9 @@ rate_limits:
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let expected = "Policy FILE, agent `default`
 Enforced:
-  models: allowed o3, gpt-4o*; blocked gpt-4o-audio*
-  network: TLS required; blocked *.example
-  services: allowed openai (chat), x*
+  models: allowed `o3`, `gpt-4o*`; blocked `gpt-4o-audio*`
+  network: TLS required; blocked `*.example`
+  services: allowed `openai` (`chat`), `x*`
   limits: 10 requests per minute (per_agent), 600 requests per hour (per_agent), 10000 requests per day (per_agent)
 Not restricted:
   tools
@@ -545,8 +622,8 @@ a.example: BLOCKED [network_blocked] Domain a.example is blocked by policy
   decided by `*.example` in `blocked_domains`
 http://b: BLOCKED [network_tls_required] TLS is required for network requests
   decided by `require_tls: true`
-b: ALLOWED
-  decided by no `allowed_domains`: whatever isn't blocked is allowed
+b: BLOCKED [api_not_allowed] Host b is no known service, and services are restricted
+  decided by `allowed_services`: the host is no known service
 openai: ALLOWED
   decided by `openai` in `allowed_services`
 xai: ALLOWED

@@ -5,10 +5,10 @@ use std::{fmt::Display, process::ExitCode, str::FromStr};
 use serde_json::{Value, json};
 use tower_sekuire::{
     ApiMatch, ApiRules, Limit, NameMatch, NamePattern, NameRules, NetworkMatch, NetworkRules,
-    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule,
+    Notice, Policy, PolicyEnforcer, PolicyError, PolicyViolation, RateLimit, Rule, SekuireLayer,
 };
 
-use crate::cli::CheckArgs;
+use crate::cli::{CheckArgs, ServiceHost};
 
 /// Answers every question. Exit code 0 when all are allowed, 1 when one is not, 2 when the policy
 /// can't be loaded.
@@ -60,6 +60,7 @@ fn problems(args: &CheckArgs, error: &PolicyError) -> Value {
         "policy": args.policy.policy.display().to_string(),
         "file": file.display().to_string(),
         "problems": problems.collect::<Vec<_>>(),
+        "more": error.more(),
         "allowed": false,
     })
 }
@@ -126,11 +127,26 @@ fn answers(enforcer: &PolicyEnforcer, args: &CheckArgs) -> Vec<Answer> {
             verdict,
         }
     });
-    let domains = args.domains.iter().map(|question| Answer {
-        kind: "domain",
-        subject: question.asked.clone(),
-        verdict: enforcer.enforce_network(&question.domain, question.protocol),
-        decided_by: Some(decided_domain(policy.network(), question)),
+    let mut layer = SekuireLayer::new(policy.clone());
+    for ServiceHost { service, host } in &args.service_hosts {
+        layer = layer.service_hosts(service, [host]);
+    }
+    let domains = args.domains.iter().map(|question| {
+        let service = layer.service_of(&question.domain);
+        let network = enforcer.enforce_network(&question.domain, question.protocol);
+        let by_network = network.is_err();
+        let verdict = network.and_then(|()| enforcer.enforce_service_of(&question.domain, service));
+        let decided_by = if verdict.is_err() && !by_network {
+            decided_host(policy.api(), service)
+        } else {
+            decided_domain(policy.network(), question)
+        };
+        Answer {
+            kind: "domain",
+            subject: question.asked.clone(),
+            verdict,
+            decided_by: Some(decided_by),
+        }
     });
     let services = args.services.iter().map(|service| Answer {
         kind: "service",
@@ -227,6 +243,19 @@ fn decided_domain(rules: Option<&NetworkRules>, question: &DomainQuestion) -> St
     }
 }
 
+/// Of a host that the rules on services refuse.
+fn decided_host(rules: Option<&ApiRules>, service: Option<&str>) -> String {
+    if rules.is_some_and(|rules| !rules.enabled()) {
+        return "`enabled: false` in `permissions.api`".to_owned();
+    }
+    match service {
+        Some(service) => {
+            format!("`allowed_services`, of which no entry matches the host's service `{service}`")
+        }
+        None => "`allowed_services`: the host is no known service".to_owned(),
+    }
+}
+
 fn decided_service(rules: Option<&ApiRules>, service: &str) -> String {
     let Some(rules) = rules else {
         return "no `permissions.api`: every service is allowed".to_owned();
@@ -243,12 +272,13 @@ fn decided_service(rules: Option<&ApiRules>, service: &str) -> String {
 
 fn service_rules(rules: &ApiRules) -> String {
     if !rules.enabled() {
-        return "off".to_owned();
+        return "disabled, every service is refused".to_owned();
     }
     let services = rules.allowed().unwrap_or_default().iter();
     let services = services.map(|service| match service.endpoints() {
-        None => service.to_string(),
-        Some(endpoints) => format!("{service} ({})", joined(endpoints)),
+        None => format!("`{service}`"),
+        Some([]) => format!("`{service}` (no endpoint)"),
+        Some(endpoints) => format!("`{service}` ({})", joined(endpoints)),
     });
     let services: Vec<_> = services.collect();
     if services.is_empty() {
@@ -500,8 +530,10 @@ fn texts<T: Display>(entries: &[T]) -> Vec<String> {
     entries.iter().map(T::to_string).collect()
 }
 
+/// Each in backquotes, so that it can be seen where it ends.
 fn joined<T: Display>(entries: &[T]) -> String {
-    texts(entries).join(", ")
+    let entries: Vec<_> = entries.iter().map(|entry| format!("`{entry}`")).collect();
+    entries.join(", ")
 }
 
 #[cfg(test)]
@@ -533,7 +565,10 @@ mod tests {
     #[test]
     fn an_empty_allow_list_is_told_from_a_missing_one() {
         assert_eq!(lists::<&str>(Some(&[]), &[]), ["none allowed"]);
-        assert_eq!(lists(None, &["a", "b"]), ["blocked a, b"]);
-        assert_eq!(lists(Some(&["a"]), &["b"]), ["allowed a", "blocked b"]);
+        assert_eq!(lists(None, &["a", "b"]), ["blocked `a`, `b`"]);
+        assert_eq!(
+            lists(Some(&["a, b"]), &["b"]),
+            ["allowed `a, b`", "blocked `b`"]
+        );
     }
 }

@@ -252,7 +252,7 @@ impl FromStr for ServiceHost {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// Ask whether this model may be used. May be given several times, as the next three.
+    /// Ask whether this model may be used. May be given several times, as the next four.
     #[arg(long = "model", value_name = "MODEL")]
     pub(crate) models: Vec<String>,
     /// Ask whether this tool may be used.
@@ -261,6 +261,9 @@ pub(crate) struct CheckArgs {
     /// Ask whether this host may be reached: over https, or over http when written `http://HOST`.
     #[arg(long = "domain", value_name = "DOMAIN")]
     pub(crate) domains: Vec<DomainQuestion>,
+    /// Say which service a host is, for --domain and a policy that restricts services (`permissions.api`).
+    #[arg(long = "service-host", value_name = "SERVICE=HOST")]
+    pub(crate) service_hosts: Vec<ServiceHost>,
     /// Ask whether this service may be called, named as in `permissions.api`.
     #[arg(long = "service", value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
