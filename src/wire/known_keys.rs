@@ -33,6 +33,32 @@ struct Order<M> {
     keys: Vec<(QuotedKey, M)>,
 }
 
+/// How an object's keys are read.
+enum Way<M> {
+    /// All so far came in the order at this place.
+    Along(usize),
+    /// The keys so far, in an order that is to be known.
+    Learning(Vec<(QuotedKey, M)>),
+    /// One by one.
+    Reading,
+}
+
+impl<M> Way<M> {
+    /// After this key, too. An order without one of its keys can't be learned.
+    fn with(self, key: &str, means: M) -> Self {
+        let Self::Learning(mut keys) = self else {
+            return self;
+        };
+        match QuotedKey::new(key) {
+            Some(key) if keys.len() < MAX_KNOWN_KEYS => {
+                keys.push((key, means));
+                Self::Learning(keys)
+            }
+            _ => Self::Reading,
+        }
+    }
+}
+
 impl<M: Copy + 'static> Orders<M> {
     pub(super) const fn new() -> Self {
         Self {
@@ -66,37 +92,24 @@ impl<M: Copy + 'static> Orders<M> {
         let Some(mut keys) = r.open_object()? else {
             return Ok(());
         };
-        let mut way = Some(self.last);
+        let mut way = Way::Along(self.last);
         let mut count = 0;
-        // The keys, when they come in an order that is to be learned.
-        let mut new: Option<Vec<(QuotedKey, M)>> = None;
         loop {
-            let known = way.and_then(|at| self.along(r, &mut keys, fields, at, count));
-            let means = match known {
-                Some((at, means)) => {
-                    way = Some(at);
-                    means
+            let known = match way {
+                Way::Along(at) => self.along(r, &mut keys, fields, at, count),
+                Way::Learning(_) | Way::Reading => None,
+            };
+            let means = if let Some((at, means)) = known {
+                way = Way::Along(at);
+                means
+            } else {
+                if let Way::Along(at) = way {
+                    way = self.leave(fields, at, count);
                 }
-                None => {
-                    if let Some(at) = way.take()
-                        && self.trials.may_learn()
-                    {
-                        let order = self.known.get(at).filter(|order| is(order.fields, fields));
-                        let before = order.and_then(|order| order.keys.get(..count));
-                        new = Some(before.unwrap_or_default().to_vec());
-                    }
-                    let key = r.next_key(&mut keys)?;
-                    let means = meaning(r, &key)?;
-                    // Of an order without one of its keys nothing can be learned.
-                    new = new
-                        .zip(QuotedKey::new(&key))
-                        .filter(|(new, _)| new.len() < MAX_KNOWN_KEYS)
-                        .map(|(mut new, key)| {
-                            new.push((key, means));
-                            new
-                        });
-                    means
-                }
+                let key = r.next_key(&mut keys)?;
+                let means = meaning(r, &key)?;
+                way = way.with(&key, means);
+                means
             };
             count += 1;
             member(r, means)?;
@@ -104,15 +117,26 @@ impl<M: Copy + 'static> Orders<M> {
                 break;
             }
         }
-        match (way, new) {
-            (Some(at), _) => {
+        match way {
+            Way::Along(at) => {
                 self.last = at;
                 self.trials.fitted();
             }
-            (None, Some(keys)) => self.keep(Order { fields, keys }),
-            (None, None) => {}
+            Way::Learning(keys) => self.keep(Order { fields, keys }),
+            Way::Reading => {}
         }
         Ok(())
+    }
+
+    /// The way on from a key that doesn't come as in the order at `at`, after so many that did.
+    #[inline(never)]
+    fn leave(&mut self, fields: Fields, at: usize, count: usize) -> Way<M> {
+        if !self.trials.may_learn() {
+            return Way::Reading;
+        }
+        let order = self.known.get(at).filter(|order| is(order.fields, fields));
+        let before = order.and_then(|order| order.keys.get(..count));
+        Way::Learning(before.unwrap_or_default().to_vec())
     }
 
     /// Reads the next key if it comes as it does in the order at `at`, or in another one that begins with the same keys.

@@ -122,6 +122,7 @@ impl Messages {
 
     fn keep(&mut self, known: Known) {
         let at = self.oldest;
+        let known = Known { next: at, ..known };
         match self.known.get_mut(at) {
             Some(oldest) => *oldest = known,
             None => self.known.push(known),
@@ -154,6 +155,7 @@ impl Messages {
         let likely = self.known.get(self.last).map_or(0, |last| last.next);
         let (at, length) = match take(likely) {
             Some(length) => (likely, length),
+            None if self.trials.are_in_vain() => return None,
             None => (0..self.known.len())
                 .filter(|at| *at != likely)
                 .find_map(|at| Some((at, take(at)?)))?,

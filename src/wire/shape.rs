@@ -248,6 +248,11 @@ impl Trials {
         self.in_vain = 0;
     }
 
+    /// Nothing has fitted for long: to compare with the likeliest alone is enough, until one fits again.
+    pub(super) const fn are_in_vain(&self) -> bool {
+        self.in_vain > TRIALS
+    }
+
     pub(super) fn may_learn(&mut self) -> bool {
         #[cfg(any(test, fuzzing))]
         if reference::is_wanted() {
