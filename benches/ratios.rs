@@ -62,7 +62,12 @@ fn main() {
     }
     for name in ["1KB", "20KB", "1MB"] {
         if wanted(name) {
-            requests(name, rounds);
+            requests(name, &[corpus::request(name).unwrap()], rounds);
+        }
+    }
+    for (name, request) in [("1KB-unlike", "1KB"), ("20KB-unlike", "20KB")] {
+        if wanted(name) {
+            requests(name, &corpus::unlike(request), rounds);
         }
     }
     for name in ["json-1k", "json-20k"] {
@@ -109,36 +114,46 @@ fn streams(name: &str, corpus: &str, framing: Framing, rounds: usize) {
     table(name, "event", per, 1, rounds, designs);
 }
 
-fn requests(name: &str, rounds: usize) {
-    let body = &corpus::request(name).unwrap();
+/// Sends these requests in turn.
+fn requests(name: &str, bodies: &[Bytes], rounds: usize) {
+    let turns = || bodies.iter().cycle();
     let head = &head(corpus::CHAT);
     let bare = Server::silent();
     let (mut governed, mut forward) = (bare.governed(), bare.clone());
     let mut designs: Vec<Design<'_>> = vec![
         (
             FORWARD,
-            Box::new(move || {
-                black_box(length(send(&mut forward, head, body)));
+            Box::new({
+                let mut turns = turns();
+                move || {
+                    let body = turns.next().unwrap();
+                    black_box(length(send(&mut forward, head, body)));
+                }
             }),
         ),
         (
             SEKUIRE,
-            Box::new(move || {
-                black_box(length(send(&mut governed, head, body)));
+            Box::new({
+                let mut turns = turns();
+                move || {
+                    let body = turns.next().unwrap();
+                    black_box(length(send(&mut governed, head, body)));
+                }
             }),
         ),
     ];
     for (name, parse) in PARSERS {
-        let mut bare = bare.clone();
+        let (mut bare, mut turns) = (bare.clone(), turns());
         designs.push((
             name,
             Box::new(move || {
+                let body = turns.next().unwrap();
                 assert!(parse(body).is_allowed());
                 black_box(length(send(&mut bare, head, body)));
             }),
         ));
     }
-    table(name, "request", 1, runs_for(body), rounds, designs);
+    table(name, "request", 1, runs_for(&bodies[0]), rounds, designs);
 }
 
 fn answers(name: &str, rounds: usize) {

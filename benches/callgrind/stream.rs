@@ -11,7 +11,7 @@
 //! steady event's cost, without the call's own and without that of the first events and the last.
 //!
 //! The corpora are those of the benches: `text`, `usage`, `responses`, `escaped`, `tools`, `json-1k`, `json-20k`, and the requests
-//! `1KB`, `20KB`, `1MB`. A rival is a name from the benches' output, or `bare forward`.
+//! `1KB`, `20KB`, `1MB`, or `1KB-unlike` for many that aren't like each other. A rival is a name from the benches' output, or `bare forward`.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -58,9 +58,10 @@ fn main() {
     let times: usize = words
         .next()
         .map_or(1, |times| times.parse().expect("the number of times"));
+    let request = name.strip_suffix("-unlike").unwrap_or(&name);
     let mut exchange = corpus::exchange(&name).unwrap_or_else(|| Exchange {
         path: corpus::CHAT,
-        request: corpus::request(&name).expect("a known corpus"),
+        request: corpus::request(request).expect("a known corpus"),
         content_type: "",
         pieces: Vec::new(),
         found: Found::default(),
@@ -80,10 +81,14 @@ fn main() {
         content_type => Server::new(content_type, exchange.frames(framing)),
     };
     let mut governed = bare.governed();
-    let (head, request) = (head(exchange.path), &exchange.request);
+    let head = head(exchange.path);
+    let requests = match request == name {
+        true => vec![exchange.request.clone()],
+        false => corpus::unlike(request),
+    };
     let rival = RIVALS.into_iter().find(|(name, _)| *name == way);
     let parser = PARSERS.into_iter().find(|(name, _)| *name == way);
-    for _ in 0..runs {
+    for request in requests.iter().cycle().take(runs) {
         if way == SEKUIRE {
             length(send(&mut governed, &head, request));
         } else if way == FORWARD {
@@ -100,7 +105,7 @@ fn main() {
         "{runs} x {name}, {way}: {} events or documents of {} bytes, a request of {} bytes",
         exchange.pieces.len(),
         exchange.answer().len(),
-        request.len(),
+        exchange.request.len(),
     );
 }
 

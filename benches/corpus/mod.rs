@@ -108,6 +108,20 @@ pub(crate) fn request(name: &str) -> Option<Bytes> {
     })
 }
 
+/// The same request in so many forms, each with keys in an order of its own, messages of a shape of its own and tools that
+/// no other declares.
+pub(crate) fn unlike(name: &str) -> Vec<Bytes> {
+    let request = request(name).unwrap_or_default();
+    let request = String::from_utf8_lossy(&request);
+    let form = |number: usize| {
+        let messages = request.replace(r#"{"role""#, &format!(r#"{{"y{number:02}":1,"role""#));
+        let keys = messages.replacen('{', &format!(r#"{{"x{number:02}":1,"#), 1);
+        let tools = format!(r#""description":"{number:02}"#);
+        Bytes::from(keys.replace(r#""description":""#, &tools))
+    };
+    (0..64).map(form).collect()
+}
+
 pub(crate) const CHAT: &str = "/chat/completions";
 
 fn stream(events: &(Vec<String>, Found)) -> Exchange {

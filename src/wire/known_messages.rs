@@ -112,7 +112,8 @@ impl Messages {
                 site,
                 depth,
                 shape,
-                next: 0,
+                // Until something else follows, what comes once comes again.
+                next: self.oldest,
                 text,
                 parts: facts.parts - before.1,
             });
@@ -122,7 +123,6 @@ impl Messages {
 
     fn keep(&mut self, known: Known) {
         let at = self.oldest;
-        let known = Known { next: at, ..known };
         match self.known.get_mut(at) {
             Some(oldest) => *oldest = known,
             None => self.known.push(known),

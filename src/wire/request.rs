@@ -739,11 +739,17 @@ fn message<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<(
             })
         }),
         "function_call" if r.kind()? == Kind::Object => r.object(|r, key| call_part(r, key, facts)),
-        // Not as a hole: messages of another role look different in the rest, too.
-        "role" if r.kind()? == Kind::String => r.string_len().map(|_| ()),
-        "role" => r.skip(),
+        "role" => role(r),
         _ => text(r, facts),
     })
+}
+
+/// Reads past a role. It is no hole: messages of another role look different in the rest, too.
+fn role(r: &mut Reader<'_, '_>) -> Result<()> {
+    match r.kind()? {
+        Kind::String => r.string_len().map(|_| ()),
+        _ => r.skip(),
+    }
 }
 
 fn call_part<'a>(r: &mut Reader<'a, '_>, key: &str, facts: &mut RequestFacts<'a>) -> Result<()> {
@@ -881,10 +887,8 @@ fn item<'a>(r: &mut Reader<'a, '_>, facts: &mut RequestFacts<'a>) -> Result<Item
                     _ => found.approved = value,
                 }
             }
-            "role" if r.kind()? == Kind::String => {
-                r.string_len()?;
-            }
-            "role" | "status" | "call_id" => r.skip()?,
+            "role" => role(r)?,
+            "status" | "call_id" => r.skip()?,
             _ => text(r, facts)?,
         }
         Ok(())
